@@ -1,0 +1,4 @@
+package codec
+
+// Schema describes an encoding.
+type Schema struct{}
