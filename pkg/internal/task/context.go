@@ -146,4 +146,3 @@ func (c *Context) Restored() *Restored { return c.host.Restored(c.op) }
 
 // ReadState opens a restored state file by its URI.
 func (c *Context) ReadState(uri string) (StateReader, error) { return c.host.ReadState(uri) }
-
