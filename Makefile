@@ -1,0 +1,64 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+
+# Arguments for run and bench, and how long stress goes on:
+#   make run ARGS='--rest-address 127.0.0.1:9000'
+#   make stress DURATION=1h
+ARGS ?=
+DURATION ?= 10m
+
+BIN := $(CURDIR)/.bin
+BUF := go tool -modfile=tools/buf/go.mod buf
+GOLANGCI := go tool -modfile=tools/golangci/go.mod golangci-lint
+MINI_DEPS := cmd/mini/deps.txt
+
+# grpcnotrace keeps html/template, and with it unpruned code, out of every
+# binary that links gRPC.
+TAGS := grpcnotrace
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
+
+build: ## Build the three binaries into .bin
+	CGO_ENABLED=0 go build -tags $(TAGS) -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/...
+
+run: ## Run the demo job: an embedded broker, a generator, 5-second windows; ARGS are its flags
+	go run -tags $(TAGS) ./examples/demo $(ARGS)
+
+# go test vets what it builds; -vet=all makes that all of go vet. Vetting apart
+# would compile every package a second time, without the race detector.
+test: ## What must pass before a push: vet, and all tests with invariants and the race detector
+	@race=-race; if [ "$$(go env CGO_ENABLED)" != 1 ]; then race=; echo "race detector: skipped, no C compiler was found"; fi; \
+	if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then echo "real Kafka: skipped, java and mvn are not both on the path"; fi; \
+	set -x; go test -vet=all $$race -tags invariants,$(TAGS) ./...
+
+test-release: ## The same tests on the code we ship: no invariants, no race detector
+	CGO_ENABLED=0 go test -tags $(TAGS) ./...
+
+stress: ## Random jobs, faults and restores until DURATION (10m) is over
+	go test -tags invariants,$(TAGS) -run 'TestMetamorphic|TestSimulation' -timeout 0 ./pkg/internal/itest -duration $(DURATION)
+
+bench: ## Measure, print a table and the machine; ARGS=--json for machines
+	go run -tags $(TAGS) ./test/bench $(ARGS)
+
+lint: ## Lint Go and protobuf
+	$(GOLANGCI) run
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+
+generate: ## Regenerate protobuf code, generated pages and the list of mini's packages
+	$(BUF) generate
+	go generate ./...
+	$(MAKE) deps
+
+# Linked packages differ by platform, so the list is that of a Linux binary.
+deps: ## Rewrite the list of packages linked into mini
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go list -tags $(TAGS) -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/mini | LC_ALL=C sort > $(MINI_DEPS)
+
+check: ## Fail if generated files are stale
+	@before="$$(git diff; git status --porcelain)"; $(MAKE) generate; \
+	if [ "$$before" != "$$(git diff; git status --porcelain)" ]; then echo "generated files were stale: commit what make generate changed"; git status --short; exit 1; fi
+
+.PHONY: help build run test test-release stress bench lint generate deps check

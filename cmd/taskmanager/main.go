@@ -1,0 +1,12 @@
+// Command taskmanager will run a Rivulet TaskManager as a process of its own.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	fmt.Fprintln(os.Stderr, "taskmanager: a TaskManager as a process of its own comes with the next release; mini runs jobs today (see cmd/mini)")
+	os.Exit(2)
+}
