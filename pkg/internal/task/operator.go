@@ -83,3 +83,9 @@ type SourceOperator interface {
 	// Stop asks the source to end (stop with savepoint): Poll returns End from now on.
 	Stop()
 }
+
+// Committer is an Operator that commits in the background after CheckpointComplete: a task whose last checkpoint is complete ends only when Await has returned.
+type Committer interface {
+	// Await waits until everything up to the last CheckpointComplete is committed.
+	Await(ctx context.Context) error
+}

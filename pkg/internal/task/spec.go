@@ -41,6 +41,8 @@ type Listener interface {
 	Decline(id base.SubtaskID, checkpoint int64, err error, notReady bool)
 	// Committed says that all the task prepared up to checkpoint is committed.
 	Committed(id base.SubtaskID, checkpoint int64)
+	// EndOfData says that the task has read all its input and only waits for a last checkpoint: when all tasks of the job have said so, the JobManager triggers one at once.
+	EndOfData(id base.SubtaskID)
 	// ReaderRegistered and SplitRequest are a source reader's words to its enumerator.
 	ReaderRegistered(id base.SubtaskID, op base.OperatorID)
 	SplitRequest(id base.SubtaskID, op base.OperatorID)
@@ -62,14 +64,16 @@ type Spec struct {
 	Graph       *planv1.JobGraph
 	Vertex      *planv1.Vertex
 	Parallelism int
-	Restore     *rpcv1.Restore // nil when the job starts without state
-	Options     Options
-	Network     *exchange.Network
-	Storage     Storage
-	Listener    Listener
-	Metrics     *metrics.Registry
-	Labels      []metrics.Label // host, tm_id
-	Logger      *slog.Logger
+	// Locations names the attempts of all subtasks of the neighbouring vertices, producers and consumers.
+	Locations []*rpcv1.Location
+	Restore   *rpcv1.Restore // nil when the job starts without state
+	Options   Options
+	Network   *exchange.Network
+	Storage   Storage
+	Listener  Listener
+	Metrics   *metrics.Registry
+	Labels    []metrics.Label // host, tm_id
+	Logger    *slog.Logger
 }
 
 // Options are the job options that a task reads.

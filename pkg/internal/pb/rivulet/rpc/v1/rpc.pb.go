@@ -605,11 +605,13 @@ func (x *Failure) GetTimeMs() int64 {
 
 // UpdateTaskRequest reports a task's new state.
 type UpdateTaskRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Header        *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	Subtask       *Subtask               `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
-	State         TaskState              `protobuf:"varint,3,opt,name=state,proto3,enum=rivulet.rpc.v1.TaskState" json:"state,omitempty"`
-	Failure       *Failure               `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Header  *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Subtask *Subtask               `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	State   TaskState              `protobuf:"varint,3,opt,name=state,proto3,enum=rivulet.rpc.v1.TaskState" json:"state,omitempty"`
+	Failure *Failure               `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The task has read all its input and waits for a last checkpoint; state is RUNNING.
+	EndOfData     bool `protobuf:"varint,5,opt,name=end_of_data,json=endOfData,proto3" json:"end_of_data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -670,6 +672,13 @@ func (x *UpdateTaskRequest) GetFailure() *Failure {
 		return x.Failure
 	}
 	return nil
+}
+
+func (x *UpdateTaskRequest) GetEndOfData() bool {
+	if x != nil {
+		return x.EndOfData
+	}
+	return false
 }
 
 // UpdateTaskResponse is empty.
@@ -2443,12 +2452,13 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\x05class\x18\x01 \x01(\x05R\x05class\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
 	"\x05stack\x18\x03 \x01(\tR\x05stack\x12\x17\n" +
-	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"\xda\x01\n" +
+	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"\xfa\x01\n" +
 	"\x11UpdateTaskRequest\x12.\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x121\n" +
 	"\asubtask\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.SubtaskR\asubtask\x12/\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x19.rivulet.rpc.v1.TaskStateR\x05state\x121\n" +
-	"\afailure\x18\x04 \x01(\v2\x17.rivulet.rpc.v1.FailureR\afailure\"\x14\n" +
+	"\afailure\x18\x04 \x01(\v2\x17.rivulet.rpc.v1.FailureR\afailure\x12\x1e\n" +
+	"\vend_of_data\x18\x05 \x01(\bR\tendOfData\"\x14\n" +
 	"\x12UpdateTaskResponse\"\x8c\x02\n" +
 	"\x14AckCheckpointRequest\x12.\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x121\n" +
