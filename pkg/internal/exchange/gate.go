@@ -1,0 +1,188 @@
+package exchange
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Gate is the consumer's end of all input channels of one task. Next and the other methods are used on the task's goroutine only.
+type Gate struct {
+	network  *Network
+	channels []*channel
+	inputs   []int // of each channel: which edge of the task it belongs to
+	wake     func()
+
+	mu      sync.Mutex
+	queue   []int  // channels that have something, in the order they got it
+	queued  []bool // whether a channel is in queue
+	blocked []bool
+	// count mirrors len(queue), for looking without the lock.
+	count atomic.Int32
+
+	// debloating
+	minLimit, maxLimit int64
+	bytes              int64 // consumed since measured
+	measured           time.Time
+}
+
+// GateChannel describes one input channel.
+type GateChannel struct {
+	ID ChannelID
+	// Input is the index of the edge among the task's inputs.
+	Input int
+}
+
+// OpenGate connects a task to its input channels. wake is called, from any goroutine and without blocking, when Next has something again.
+// limit is how many bytes each channel may hold.
+func (n *Network) OpenGate(channels []GateChannel, limit int, wake func()) *Gate {
+	g := &Gate{
+		network: n, wake: wake,
+		channels: make([]*channel, len(channels)), inputs: make([]int, len(channels)),
+		queued: make([]bool, len(channels)), blocked: make([]bool, len(channels)),
+		minLimit: int64(min(limit, 32<<10)), maxLimit: int64(limit),
+	}
+	for i, ch := range channels {
+		c := n.connect(ch.ID, limit)
+		g.channels[i], g.inputs[i] = c, ch.Input
+		c.mu.Lock()
+		c.gate, c.index = g, i
+		has := c.n > 0
+		c.mu.Unlock()
+		if has {
+			g.ready(i)
+		}
+	}
+	return g
+}
+
+// Channels returns the number of channels, and Input the edge of one.
+func (g *Gate) Channels() int { return len(g.channels) }
+
+// Input returns the index of the edge that channel i belongs to.
+func (g *Gate) Input(i int) int { return g.inputs[i] }
+
+// ready is called by producers when a channel has something again.
+func (g *Gate) ready(i int) {
+	g.mu.Lock()
+	if g.queued[i] || g.blocked[i] {
+		g.mu.Unlock()
+		return
+	}
+	g.queued[i] = true
+	g.queue = append(g.queue, i)
+	g.count.Store(int32(len(g.queue)))
+	g.mu.Unlock()
+	g.wake()
+}
+
+// Available reports whether Next would return something.
+func (g *Gate) Available() bool { return g.count.Load() > 0 }
+
+// Next takes the next element of the channel that has waited longest; ok is false when there is none.
+func (g *Gate) Next() (e Element, from int, ok bool) {
+	for {
+		g.mu.Lock()
+		if len(g.queue) == 0 {
+			g.mu.Unlock()
+			return Element{}, 0, false
+		}
+		i := g.queue[0]
+		copy(g.queue, g.queue[1:])
+		g.queue = g.queue[:len(g.queue)-1]
+		g.queued[i] = false
+		g.count.Store(int32(len(g.queue)))
+		skip := g.blocked[i]
+		g.mu.Unlock()
+		if skip {
+			continue
+		}
+		e, ok, more := g.channels[i].pop()
+		if !ok {
+			continue
+		}
+		if more {
+			g.requeue(i)
+		}
+		g.bytes += int64(e.Size)
+		return e, i, true
+	}
+}
+
+// requeue puts a channel back that still has something, without waking anybody: it is the consumer that does it.
+func (g *Gate) requeue(i int) {
+	g.mu.Lock()
+	if !g.queued[i] && !g.blocked[i] {
+		g.queued[i] = true
+		g.queue = append(g.queue, i)
+		g.count.Store(int32(len(g.queue)))
+	}
+	g.mu.Unlock()
+}
+
+// Block makes Next skip channel i until Unblock.
+func (g *Gate) Block(i int) {
+	g.mu.Lock()
+	g.blocked[i] = true
+	g.mu.Unlock()
+}
+
+// Unblock makes all channels readable again.
+func (g *Gate) Unblock() {
+	g.mu.Lock()
+	clear(g.blocked)
+	g.mu.Unlock()
+	for i, c := range g.channels {
+		c.mu.Lock()
+		has := c.n > 0
+		c.mu.Unlock()
+		if has {
+			g.requeue(i)
+		}
+	}
+}
+
+// Debloat sets the channels' limits to about a second of what the task consumed since the last call, so that a barrier is never long behind;
+// it is called about each second, with the time the task was not idle.
+func (g *Gate) Debloat(now time.Time, active time.Duration) {
+	if g.measured.IsZero() || len(g.channels) == 0 {
+		g.measured, g.bytes = now, 0
+		return
+	}
+	if active < 50*time.Millisecond {
+		g.measured, g.bytes = now, 0
+		return
+	}
+	perSecond := int64(float64(g.bytes) / active.Seconds())
+	g.measured, g.bytes = now, 0
+	limit := min(max(perSecond/int64(len(g.channels)), g.minLimit), g.maxLimit)
+	for _, c := range g.channels {
+		old := c.limit.Load()
+		// A change of under a quarter is not worth the swinging.
+		if diff := limit - old; diff > old/4 || -diff > old/4 || limit == g.maxLimit {
+			c.limit.Store(limit)
+		}
+	}
+}
+
+// Queued returns the number of bytes waiting in all channels.
+func (g *Gate) Queued() int64 {
+	var n int64
+	for _, c := range g.channels {
+		n += c.queued.Load()
+	}
+	return n
+}
+
+// Close ends the consumer's end: producers wait no longer, what they send is thrown away. release is called with each batch that was still queued.
+func (g *Gate) Close(release func(input int, b Batch)) {
+	for i, c := range g.channels {
+		for _, e := range c.close() {
+			if e.Kind == KindBatch && release != nil {
+				release(g.inputs[i], e.Batch)
+			}
+		}
+		g.network.disconnect(c)
+	}
+	g.channels = nil
+}

@@ -1,0 +1,125 @@
+package exchange
+
+import (
+	"fmt"
+	"sync/atomic"
+)
+
+// Writer is the producer's end of all channels of one edge of one producer subtask. It is used on the task's goroutine only.
+type Writer struct {
+	network  *Network
+	channels []*channel
+	typ      Type
+	copies   bool // mutable batches are copied before another subtask gets them
+	host     WriterHost
+
+	// Bytes and Batches count what was sent. The task publishes them.
+	Bytes, Batches atomic.Int64
+}
+
+// WriterHost is the task that owns a writer.
+type WriterHost interface {
+	// Wake makes the task look again. From any goroutine; never blocks.
+	Wake()
+	// AwaitSpace is called on the task's goroutine when a channel is full: it blocks until Wake was called, counting the time as backpressured.
+	// False means that the task is ending: what is sent may be lost.
+	AwaitSpace() bool
+	// Fail ends the task with err.
+	Fail(err error)
+}
+
+// OpenWriter connects a producer to the channels of an edge, in the order of ids. With reuse mutable batches are handed over without a copy (pipeline.object-reuse).
+func (n *Network) OpenWriter(ids []ChannelID, typ Type, limit int, reuse bool, host WriterHost) *Writer {
+	w := &Writer{network: n, typ: typ, host: host, copies: typ.Mutable() && !reuse && n.fabric == Direct}
+	for _, id := range ids {
+		w.channels = append(w.channels, n.connect(id, limit))
+	}
+	return w
+}
+
+// Channels returns the number of channels.
+func (w *Writer) Channels() int { return len(w.channels) }
+
+// Available reports whether no channel is full. When one is, and wait is set, the host is woken once there is space in it.
+func (w *Writer) Available(wait bool) bool {
+	for _, c := range w.channels {
+		if c.full() && (!wait || !c.awaitSpace(w.host.Wake)) {
+			return false
+		}
+	}
+	return true
+}
+
+// Send hands a batch to a channel and blocks while that is full. The batch is no longer the caller's.
+func (w *Writer) Send(channel int, b Batch) {
+	c := w.channels[channel]
+	for c.full() && !c.awaitSpace(w.host.Wake) {
+		if !w.host.AwaitSpace() {
+			w.typ.Release(b)
+			return
+		}
+	}
+	e := Element{Kind: KindBatch, Batch: b}
+	switch {
+	case w.network.fabric == Serialized:
+		var err error
+		if e, err = w.serialize(b); err != nil {
+			w.host.Fail(fmt.Errorf("%s: hand over a batch of %d records of %s: %w", c.id, b.Len(), w.typ.Name(), err))
+			return
+		}
+	case w.copies:
+		e.Batch = w.typ.Copy(b)
+		e.Size = w.typ.Size(b)
+		w.typ.Release(b)
+	default:
+		e.Size = w.typ.Size(b)
+	}
+	w.Bytes.Add(int64(e.Size))
+	w.Batches.Add(1)
+	if !c.push(e) {
+		w.typ.Release(e.Batch)
+	}
+}
+
+func (w *Writer) serialize(b Batch) (Element, error) {
+	buf := w.network.pool.Get().(*[]byte)
+	defer w.network.pool.Put(buf)
+	enc, err := w.typ.Encode((*buf)[:0], b)
+	if err != nil {
+		return Element{}, err
+	}
+	w.typ.Release(b)
+	dec, err := w.typ.Decode(enc)
+	if err == nil {
+		// What was decoded may not alias the bytes: later use of the buffer shows it if it does.
+		for i := range enc {
+			enc[i] = 0xdb
+		}
+	}
+	*buf = enc
+	return Element{Kind: KindBatch, Batch: dec, Size: len(enc)}, err
+}
+
+// Broadcast sends an element without records to all channels. It never waits.
+func (w *Writer) Broadcast(e Element) {
+	for _, c := range w.channels {
+		c.push(e)
+	}
+}
+
+// Queued returns the number of bytes waiting in all channels.
+func (w *Writer) Queued() int64 {
+	var n int64
+	for _, c := range w.channels {
+		n += c.queued.Load()
+	}
+	return n
+}
+
+// Close ends the producer's end. What is queued stays for the consumer.
+func (w *Writer) Close() {
+	for _, c := range w.channels {
+		w.network.disconnect(c)
+	}
+	w.channels = nil
+}
