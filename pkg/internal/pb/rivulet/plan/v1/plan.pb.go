@@ -323,11 +323,15 @@ type Operator struct {
 	// Whether all its state can be empty for ever.
 	Stateless bool `protobuf:"varint,6,opt,name=stateless,proto3" json:"stateless,omitempty"`
 	// The type it emits, as the codec's schema in text.
-	OutputType    string `protobuf:"bytes,7,opt,name=output_type,json=outputType,proto3" json:"output_type,omitempty"`
-	Bounded       bool   `protobuf:"varint,8,opt,name=bounded,proto3" json:"bounded,omitempty"`
-	Keyed         bool   `protobuf:"varint,9,opt,name=keyed,proto3" json:"keyed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OutputType string `protobuf:"bytes,7,opt,name=output_type,json=outputType,proto3" json:"output_type,omitempty"`
+	Bounded    bool   `protobuf:"varint,8,opt,name=bounded,proto3" json:"bounded,omitempty"`
+	Keyed      bool   `protobuf:"varint,9,opt,name=keyed,proto3" json:"keyed,omitempty"`
+	// The operator of the same chain that feeds it, as an index into Vertex.operators; -1 for the head, which is fed by edges or is a source.
+	ChainedTo int32 `protobuf:"varint,10,opt,name=chained_to,json=chainedTo,proto3" json:"chained_to,omitempty"`
+	// The side output of chained_to that it reads; empty for the main output.
+	ChainedSideOutput string `protobuf:"bytes,11,opt,name=chained_side_output,json=chainedSideOutput,proto3" json:"chained_side_output,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Operator) Reset() {
@@ -421,6 +425,20 @@ func (x *Operator) GetKeyed() bool {
 		return x.Keyed
 	}
 	return false
+}
+
+func (x *Operator) GetChainedTo() int32 {
+	if x != nil {
+		return x.ChainedTo
+	}
+	return 0
+}
+
+func (x *Operator) GetChainedSideOutput() string {
+	if x != nil {
+		return x.ChainedSideOutput
+	}
+	return ""
 }
 
 // Edge is an exchange between two vertices.
@@ -540,7 +558,7 @@ const file_rivulet_plan_v1_plan_proto_rawDesc = "" +
 	"\x0fmax_parallelism\x18\x04 \x01(\x05R\x0emaxParallelism\x12.\n" +
 	"\x13max_parallelism_set\x18\x05 \x01(\bR\x11maxParallelismSet\x127\n" +
 	"\toperators\x18\x06 \x03(\v2\x19.rivulet.plan.v1.OperatorR\toperators\x12,\n" +
-	"\x12slot_sharing_group\x18\a \x01(\tR\x10slotSharingGroup\"\xee\x01\n" +
+	"\x12slot_sharing_group\x18\a \x01(\tR\x10slotSharingGroup\"\xbd\x02\n" +
 	"\bOperator\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -551,7 +569,11 @@ const file_rivulet_plan_v1_plan_proto_rawDesc = "" +
 	"\voutput_type\x18\a \x01(\tR\n" +
 	"outputType\x12\x18\n" +
 	"\abounded\x18\b \x01(\bR\abounded\x12\x14\n" +
-	"\x05keyed\x18\t \x01(\bR\x05keyed\"\x99\x02\n" +
+	"\x05keyed\x18\t \x01(\bR\x05keyed\x12\x1d\n" +
+	"\n" +
+	"chained_to\x18\n" +
+	" \x01(\x05R\tchainedTo\x12.\n" +
+	"\x13chained_side_output\x18\v \x01(\tR\x11chainedSideOutput\"\x99\x02\n" +
 	"\x04Edge\x12#\n" +
 	"\rsource_vertex\x18\x01 \x01(\fR\fsourceVertex\x12#\n" +
 	"\rtarget_vertex\x18\x02 \x01(\fR\ftargetVertex\x12\x1f\n" +
