@@ -30,7 +30,8 @@ run: ## Run the demo job: an embedded broker, a generator, 5-second windows; ARG
 # go test vets what it builds; -vet=all makes that all of go vet. Vetting apart
 # would compile every package a second time, without the race detector.
 test: ## What must pass before a push: vet, and all tests with invariants and the race detector
-	@race=-race; if [ "$$(go env CGO_ENABLED)" != 1 ]; then race=; echo "race detector: skipped, no C compiler was found"; fi; \
+	@race=-race; cc="$$(go env CC)"; if [ "$$(go env CGO_ENABLED)" != 1 ] || ! command -v "$${cc%% *}" >/dev/null; then \
+	race=; echo "race detector: skipped, it needs cgo and a C compiler"; fi; \
 	if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then echo "real Kafka: skipped, java and mvn are not both on the path"; fi; \
 	set -x; go test -vet=all $$race -tags invariants,$(TAGS) ./...
 
