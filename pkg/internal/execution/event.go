@@ -55,7 +55,7 @@ func (Slots) event()           {}
 func (Placed) event()          {}
 func (TaskUpdate) event()      {}
 func (TaskManagerLost) event() {}
-func (GlobalFailure) event()       {}
+func (GlobalFailure) event()   {}
 func (Cancel) event()          {}
 func (Suspend) event()         {}
 func (Tick) event()            {}

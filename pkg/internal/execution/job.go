@@ -5,9 +5,12 @@
 package execution
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	planv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/plan/v1"
 )
 
 // Config is what a Job needs to know.
@@ -19,11 +22,449 @@ type Config struct {
 	RestartAll bool
 	// SlotRequestTimeout is slot.request.timeout (5 min): how long the job waits for slots before it fails. 0 waits for ever.
 	SlotRequestTimeout time.Duration
-	// MaxExceptions is web.exception-history-size (16).
+	// MaxExceptions is web.exception-history-size (16), for 0 too.
 	MaxExceptions int
 	// Seed begins the sequence of random numbers that jitter is made of.
 	Seed uint64
 }
 
 // Job is the execution of one job graph.
-type Job struct{}
+type Job struct {
+	cfg      Config
+	state    JobState
+	entered  [JobStates]time.Time
+	vertices []*vertex
+	tasks    []*task // of all vertices, in the order of the graph
+	byVertex map[base.VertexID]*vertex
+	required int
+
+	slots      int
+	waiting    bool // for slots, until deadline (zero: for ever)
+	deadline   time.Time
+	strategy   restarts
+	restartAt  time.Time // while RESTARTING
+	restarts   int
+	cause      *Failure
+	exceptions []Exception // newest first
+	truncated  bool
+	wake       time.Time
+	out        []Effect
+}
+
+type vertex struct {
+	id                          base.VertexID
+	name, group                 string
+	parallelism, maxParallelism int
+	tasks                       []*task
+}
+
+type task struct {
+	Subtask
+	v          *vertex
+	region     int
+	asked      bool // a Deploy effect named this attempt: the caller knows it
+	restarting bool // to be restarted when all that restart have ended
+}
+
+// ErrTerminated is wrapped when a job cannot be canceled because it has ended otherwise.
+var ErrTerminated = errors.New("job already reached another terminal state")
+
+// New returns the INITIALIZING job of a graph. The error names what is wrong with the graph.
+func New(graph *planv1.JobGraph, cfg Config, now time.Time) (*Job, error) {
+	if cfg.MaxExceptions == 0 {
+		cfg.MaxExceptions = 16
+	}
+	j := &Job{cfg: cfg, byVertex: map[base.VertexID]*vertex{}, strategy: restarts{Restart: cfg.Restart, random: cfg.Seed}}
+	j.entered[JobInitializing] = now
+	groups := map[string]int{}
+	for _, pv := range graph.GetVertices() {
+		if len(pv.GetId()) != 16 {
+			return nil, fmt.Errorf("vertex %q: id has %d bytes, want 16", pv.GetName(), len(pv.GetId()))
+		}
+		v := &vertex{id: base.VertexID(pv.GetId()), name: pv.GetName(), group: pv.GetSlotSharingGroup(), parallelism: int(pv.GetParallelism()), maxParallelism: int(pv.GetMaxParallelism())}
+		if v.parallelism < 1 {
+			return nil, fmt.Errorf("vertex %q: parallelism %d", v.name, v.parallelism)
+		}
+		if j.byVertex[v.id] != nil {
+			return nil, fmt.Errorf("vertex %q: id %s is used twice", v.name, v.id)
+		}
+		for i := range v.parallelism {
+			t := &task{v: v, Subtask: Subtask{ID: base.SubtaskID{Job: cfg.Job, Vertex: v.id, Index: i}}}
+			t.enter(TaskCreated, now)
+			v.tasks = append(v.tasks, t)
+			j.tasks = append(j.tasks, t)
+		}
+		groups[v.group] = max(groups[v.group], v.parallelism)
+		j.vertices = append(j.vertices, v)
+		j.byVertex[v.id] = v
+	}
+	for _, n := range groups {
+		j.required += n
+	}
+	return j, j.findRegions(graph.GetEdges())
+}
+
+// findRegions joins the tasks that exchange records: a Forward edge joins subtask with subtask, any other all with all.
+func (j *Job) findRegions(edges []*planv1.Edge) error {
+	for i, t := range j.tasks {
+		t.region = i
+	}
+	join := func(a, b *task) {
+		if from, to := max(a.region, b.region), min(a.region, b.region); from != to {
+			for _, t := range j.tasks {
+				if t.region == from {
+					t.region = to
+				}
+			}
+		}
+	}
+	for _, e := range edges {
+		if len(e.GetSourceVertex()) != 16 || len(e.GetTargetVertex()) != 16 {
+			return errors.New("edge between vertices without ids")
+		}
+		src, dst := j.byVertex[base.VertexID(e.GetSourceVertex())], j.byVertex[base.VertexID(e.GetTargetVertex())]
+		if src == nil || dst == nil {
+			return fmt.Errorf("edge from %x to %x: no such vertex", e.GetSourceVertex(), e.GetTargetVertex())
+		}
+		if e.GetPartitioning() == planv1.Partitioning_PARTITIONING_FORWARD && src.parallelism == dst.parallelism {
+			for i := range src.tasks {
+				join(src.tasks[i], dst.tasks[i])
+			}
+			continue
+		}
+		for _, t := range src.tasks {
+			join(src.tasks[0], t)
+		}
+		for _, t := range dst.tasks {
+			join(src.tasks[0], t)
+		}
+	}
+	return nil
+}
+
+// Step tells the job what happened, and returns what is to be done about it, in order.
+func (j *Job) Step(e Event, now time.Time) []Effect {
+	j.out = nil
+	switch e := e.(type) {
+	case Start:
+		if j.state == JobInitializing {
+			j.enter(JobCreated, now)
+			j.enter(JobRunning, now)
+			j.schedule(j.tasks, now)
+		}
+	case Slots:
+		j.slots = e.N
+		j.deploy(now)
+	case Placed:
+		j.placed(e, now)
+	case TaskUpdate:
+		j.update(e, now)
+	case TaskManagerLost:
+		var lost []*task
+		for _, t := range j.tasks {
+			if t.TaskManager == e.TaskManager && t.asked && !t.State.Terminal() {
+				lost = append(lost, t)
+			}
+		}
+		j.fail(e.Failure, lost, now)
+	case GlobalFailure:
+		if !j.ended() {
+			j.handle(e.Failure, nil, j.tasks, now)
+		}
+	case Cancel:
+		j.cancelJob(now)
+	case Suspend:
+		j.suspend(e.Cause, now)
+	case Tick:
+		if j.waiting && !j.deadline.IsZero() && !now.Before(j.deadline) {
+			j.waiting = false
+			j.handle(Failure{Message: fmt.Sprintf("could not acquire the minimum required resources: the job needs %d slots and has %d after slot.request.timeout (%v)",
+				j.required, j.slots, j.cfg.SlotRequestTimeout)}, nil, j.tasks, now)
+		}
+	}
+	j.proceed(now)
+	j.askToWake()
+	return j.out
+}
+
+// proceed takes the transitions that are due when tasks have ended or time has passed.
+func (j *Job) proceed(now time.Time) {
+	switch j.state {
+	case JobRunning:
+		for _, t := range j.tasks {
+			if t.State != TaskFinished {
+				return
+			}
+		}
+		j.end(JobFinished, nil, now)
+	case JobRestarting:
+		var again []*task
+		for _, t := range j.tasks {
+			if t.restarting {
+				if !t.State.Terminal() {
+					return
+				}
+				again = append(again, t)
+			}
+		}
+		if now.Before(j.restartAt) {
+			return
+		}
+		j.restarts++
+		j.restartAt = time.Time{}
+		for _, t := range again {
+			t.Subtask = Subtask{ID: t.ID}
+			t.ID.Attempt++
+			t.asked, t.restarting = false, false
+			t.enter(TaskCreated, now)
+		}
+		j.enter(JobRunning, now)
+		j.schedule(again, now)
+	case JobFailing, JobCancelling:
+		for _, t := range j.tasks {
+			if !t.State.Terminal() {
+				return
+			}
+		}
+		if j.state == JobFailing {
+			j.end(JobFailed, j.cause, now)
+		} else {
+			j.end(JobCanceled, nil, now)
+		}
+	}
+}
+
+// schedule makes tasks wait for slots, or deploys them when there are enough.
+func (j *Job) schedule(tasks []*task, now time.Time) {
+	for _, t := range tasks {
+		t.enter(TaskScheduled, now)
+	}
+	j.waiting = true
+	if j.cfg.SlotRequestTimeout > 0 {
+		j.deadline = now.Add(j.cfg.SlotRequestTimeout)
+	}
+	j.deploy(now)
+}
+
+// deploy deploys what waits for slots. A job takes all the slots it needs or none.
+func (j *Job) deploy(now time.Time) {
+	if !j.waiting || j.slots < j.required {
+		return
+	}
+	j.waiting, j.deadline = false, time.Time{}
+	d := Deploy{Restart: j.restarts, Whole: true}
+	for _, t := range j.tasks {
+		if t.State == TaskScheduled && !t.asked {
+			t.asked = true
+			d.Tasks = append(d.Tasks, t.ID)
+		} else {
+			d.Whole = false
+		}
+	}
+	j.out = append(j.out, d)
+}
+
+func (j *Job) placed(e Placed, now time.Time) {
+	t := j.current(e.Task)
+	if t == nil || t.State.Terminal() {
+		return
+	}
+	t.TaskManager, t.Endpoint = e.TaskManager, e.Endpoint
+	if t.State == TaskScheduled {
+		t.enter(TaskDeploying, now)
+	}
+}
+
+func (j *Job) update(e TaskUpdate, now time.Time) {
+	t := j.current(e.Task)
+	if t == nil || t.State.Terminal() {
+		return
+	}
+	switch e.State {
+	case TaskInitializing, TaskRunning:
+		if t.State < e.State { // not while canceling, and never back
+			t.enter(e.State, now)
+		}
+	case TaskFinished:
+		t.enter(TaskFinished, now)
+	case TaskCanceled:
+		if t.State == TaskCanceling || j.state == JobSuspended {
+			t.enter(TaskCanceled, now)
+			return
+		}
+		j.fail(Failure{Message: "the task was canceled by its TaskManager, not by the job"}, []*task{t}, now)
+	case TaskFailed:
+		f := Failure{Message: "the task failed without saying why"}
+		if e.Failure != nil {
+			f = *e.Failure
+		}
+		j.fail(f, []*task{t}, now)
+	}
+}
+
+// fail is the failure of tasks, all with one cause.
+func (j *Job) fail(f Failure, tasks []*task, now time.Time) {
+	if f.At.IsZero() {
+		f.At = now
+	}
+	var fresh []*task // those whose failure is news: not that of a task which is about to be restarted anyway
+	for _, t := range tasks {
+		t.Failure = &f
+		t.enter(TaskFailed, now)
+		if j.state == JobFailing || t.restarting && Classify(f.Class) == VerdictRestart {
+			j.concurrent(f, t)
+		} else {
+			fresh = append(fresh, t)
+		}
+	}
+	switch {
+	case j.ended() || len(tasks) == 0 || j.state == JobCancelling:
+	case len(fresh) > 0:
+		j.handle(f, fresh, j.regions(fresh), now)
+	}
+}
+
+// regions returns the tasks that restart with the given ones.
+func (j *Job) regions(failed []*task) []*task {
+	if j.cfg.RestartAll {
+		return j.tasks
+	}
+	hit := map[int]bool{}
+	for _, t := range failed {
+		hit[t.region] = true
+	}
+	var out []*task
+	for _, t := range j.tasks {
+		if hit[t.region] {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// handle decides about a failure: failed are the tasks it hit (none: the job's own), affected those to restart.
+func (j *Job) handle(f Failure, failed, affected []*task, now time.Time) {
+	if f.At.IsZero() {
+		f.At = now
+	}
+	if j.state == JobFailing || j.state == JobCancelling {
+		j.concurrent(f, nil)
+		return
+	}
+	j.record(f, failed)
+	switch Classify(f.Class) {
+	case VerdictSuspend:
+		j.suspend(&f, now)
+		return
+	case VerdictFail:
+		j.failJob(f, now)
+		return
+	}
+	delay, ok := j.strategy.fail(now)
+	if !ok {
+		f.Message = "recovery is suppressed by " + j.cfg.Restart.String() + ": " + f.Message
+		j.failJob(f, now)
+		return
+	}
+	if at := now.Add(delay); at.After(j.restartAt) {
+		j.restartAt = at
+	}
+	j.waiting, j.deadline = false, time.Time{}
+	for _, t := range j.tasks {
+		if t.State <= TaskScheduled && !t.asked { // waited for slots: waits again after the delay
+			t.restarting = true
+		}
+	}
+	for _, t := range affected {
+		t.restarting = true
+	}
+	j.enter(JobRestarting, now)
+	j.cancelTasks(func(t *task) bool { return t.restarting }, now)
+}
+
+func (j *Job) failJob(f Failure, now time.Time) {
+	j.cause = &f
+	j.enter(JobFailing, now)
+	j.cancelTasks(func(*task) bool { return true }, now)
+}
+
+func (j *Job) cancelJob(now time.Time) {
+	if j.ended() || j.state == JobCancelling {
+		return
+	}
+	j.enter(JobCancelling, now)
+	j.cancelTasks(func(*task) bool { return true }, now)
+}
+
+func (j *Job) suspend(cause *Failure, now time.Time) {
+	if j.ended() {
+		return
+	}
+	j.cancelTasks(func(*task) bool { return true }, now)
+	j.end(JobSuspended, cause, now)
+}
+
+// cancelTasks cancels the tasks that still live. One that the caller does not know yet is CANCELED at once.
+func (j *Job) cancelTasks(which func(*task) bool, now time.Time) {
+	j.waiting, j.deadline = false, time.Time{}
+	var c CancelTasks
+	for _, t := range j.tasks {
+		switch {
+		case !which(t) || t.State.Terminal() || t.State == TaskCanceling:
+		case t.asked:
+			t.enter(TaskCanceling, now)
+			c.Tasks = append(c.Tasks, t.ID)
+		default:
+			t.enter(TaskCanceled, now)
+		}
+	}
+	if len(c.Tasks) > 0 {
+		j.out = append(j.out, c)
+	}
+}
+
+func (j *Job) end(s JobState, cause *Failure, now time.Time) {
+	j.cause = cause
+	j.enter(s, now)
+	j.out = append(j.out, JobEnded{State: s, Cause: cause})
+}
+
+func (j *Job) enter(s JobState, now time.Time) {
+	if j.state == s {
+		return
+	}
+	j.out = append(j.out, JobStateChanged{From: j.state, To: s})
+	j.state = s
+	j.entered[s] = now
+}
+
+func (t *task) enter(s TaskState, now time.Time) {
+	t.State = s
+	t.Entered[s] = now
+}
+
+func (j *Job) ended() bool { return j.state.Terminal() || j.state == JobSuspended }
+
+// current returns the task if the id names its current attempt.
+func (j *Job) current(id base.SubtaskID) *task {
+	v := j.byVertex[id.Vertex]
+	if v == nil || id.Index < 0 || id.Index >= len(v.tasks) || v.tasks[id.Index].ID != id {
+		return nil
+	}
+	return v.tasks[id.Index]
+}
+
+// askToWake asks for a Tick at the earliest time something is due, if that has changed.
+func (j *Job) askToWake() {
+	var at time.Time
+	switch {
+	case j.state == JobRestarting:
+		at = j.restartAt
+	case j.waiting:
+		at = j.deadline
+	}
+	if !at.IsZero() && !at.Equal(j.wake) {
+		j.out = append(j.out, Wake{At: at})
+	}
+	j.wake = at
+}
