@@ -424,6 +424,7 @@ type HeartbeatRequest struct {
 	Sequence      int64                  `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// The attempts it runs, so that both ends agree.
 	Running       []*Subtask `protobuf:"bytes,3,rep,name=running,proto3" json:"running,omitempty"`
+	Header        *Header    `protobuf:"bytes,4,opt,name=header,proto3" json:"header,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,6 +480,103 @@ func (x *HeartbeatRequest) GetRunning() []*Subtask {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetHeader() *Header {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+// UnregisterRequest ends a registration.
+type UnregisterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	TaskManagerId string                 `protobuf:"bytes,2,opt,name=task_manager_id,json=taskManagerId,proto3" json:"task_manager_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnregisterRequest) Reset() {
+	*x = UnregisterRequest{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnregisterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnregisterRequest) ProtoMessage() {}
+
+func (x *UnregisterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnregisterRequest.ProtoReflect.Descriptor instead.
+func (*UnregisterRequest) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *UnregisterRequest) GetHeader() *Header {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *UnregisterRequest) GetTaskManagerId() string {
+	if x != nil {
+		return x.TaskManagerId
+	}
+	return ""
+}
+
+// UnregisterResponse is empty.
+type UnregisterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnregisterResponse) Reset() {
+	*x = UnregisterResponse{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnregisterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnregisterResponse) ProtoMessage() {}
+
+func (x *UnregisterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnregisterResponse.ProtoReflect.Descriptor instead.
+func (*UnregisterResponse) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{6}
+}
+
 // HeartbeatResponse is the JobManager's.
 type HeartbeatResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -490,7 +588,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +600,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +613,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{5}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HeartbeatResponse) GetSequence() int64 {
@@ -547,7 +645,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +657,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +670,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{6}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Failure) GetClass() int32 {
@@ -618,7 +716,7 @@ type UpdateTaskRequest struct {
 
 func (x *UpdateTaskRequest) Reset() {
 	*x = UpdateTaskRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +728,7 @@ func (x *UpdateTaskRequest) String() string {
 func (*UpdateTaskRequest) ProtoMessage() {}
 
 func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +741,7 @@ func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{7}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateTaskRequest) GetHeader() *Header {
@@ -690,7 +788,7 @@ type UpdateTaskResponse struct {
 
 func (x *UpdateTaskResponse) Reset() {
 	*x = UpdateTaskResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +800,7 @@ func (x *UpdateTaskResponse) String() string {
 func (*UpdateTaskResponse) ProtoMessage() {}
 
 func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +813,7 @@ func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{8}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{10}
 }
 
 // AckCheckpointRequest hands in a task's state.
@@ -732,7 +830,7 @@ type AckCheckpointRequest struct {
 
 func (x *AckCheckpointRequest) Reset() {
 	*x = AckCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +842,7 @@ func (x *AckCheckpointRequest) String() string {
 func (*AckCheckpointRequest) ProtoMessage() {}
 
 func (x *AckCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +855,7 @@ func (x *AckCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*AckCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{9}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AckCheckpointRequest) GetHeader() *Header {
@@ -812,7 +910,7 @@ type CheckpointStats struct {
 
 func (x *CheckpointStats) Reset() {
 	*x = CheckpointStats{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +922,7 @@ func (x *CheckpointStats) String() string {
 func (*CheckpointStats) ProtoMessage() {}
 
 func (x *CheckpointStats) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +935,7 @@ func (x *CheckpointStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStats.ProtoReflect.Descriptor instead.
 func (*CheckpointStats) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{10}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CheckpointStats) GetStartDelayNs() int64 {
@@ -905,7 +1003,7 @@ type AckCheckpointResponse struct {
 
 func (x *AckCheckpointResponse) Reset() {
 	*x = AckCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +1015,7 @@ func (x *AckCheckpointResponse) String() string {
 func (*AckCheckpointResponse) ProtoMessage() {}
 
 func (x *AckCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -930,7 +1028,7 @@ func (x *AckCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*AckCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{11}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{13}
 }
 
 // DeclineCheckpointRequest says why a task did not take part.
@@ -948,7 +1046,7 @@ type DeclineCheckpointRequest struct {
 
 func (x *DeclineCheckpointRequest) Reset() {
 	*x = DeclineCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1058,7 @@ func (x *DeclineCheckpointRequest) String() string {
 func (*DeclineCheckpointRequest) ProtoMessage() {}
 
 func (x *DeclineCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1071,7 @@ func (x *DeclineCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*DeclineCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{12}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeclineCheckpointRequest) GetHeader() *Header {
@@ -1020,7 +1118,7 @@ type DeclineCheckpointResponse struct {
 
 func (x *DeclineCheckpointResponse) Reset() {
 	*x = DeclineCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1130,7 @@ func (x *DeclineCheckpointResponse) String() string {
 func (*DeclineCheckpointResponse) ProtoMessage() {}
 
 func (x *DeclineCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1143,7 @@ func (x *DeclineCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*DeclineCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{13}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{15}
 }
 
 // ReportCommittedRequest reports a subtask's commits.
@@ -1062,7 +1160,7 @@ type ReportCommittedRequest struct {
 
 func (x *ReportCommittedRequest) Reset() {
 	*x = ReportCommittedRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1172,7 @@ func (x *ReportCommittedRequest) String() string {
 func (*ReportCommittedRequest) ProtoMessage() {}
 
 func (x *ReportCommittedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1185,7 @@ func (x *ReportCommittedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportCommittedRequest.ProtoReflect.Descriptor instead.
 func (*ReportCommittedRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{14}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReportCommittedRequest) GetHeader() *Header {
@@ -1127,7 +1225,7 @@ type ReportCommittedResponse struct {
 
 func (x *ReportCommittedResponse) Reset() {
 	*x = ReportCommittedResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1237,7 @@ func (x *ReportCommittedResponse) String() string {
 func (*ReportCommittedResponse) ProtoMessage() {}
 
 func (x *ReportCommittedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1250,7 @@ func (x *ReportCommittedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportCommittedResponse.ProtoReflect.Descriptor instead.
 func (*ReportCommittedResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{15}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{17}
 }
 
 // SourceEventRequest is a reader's word to its enumerator.
@@ -1173,7 +1271,7 @@ type SourceEventRequest struct {
 
 func (x *SourceEventRequest) Reset() {
 	*x = SourceEventRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1283,7 @@ func (x *SourceEventRequest) String() string {
 func (*SourceEventRequest) ProtoMessage() {}
 
 func (x *SourceEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1296,7 @@ func (x *SourceEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEventRequest.ProtoReflect.Descriptor instead.
 func (*SourceEventRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{16}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SourceEventRequest) GetHeader() *Header {
@@ -1290,7 +1388,7 @@ type SourceEventResponse struct {
 
 func (x *SourceEventResponse) Reset() {
 	*x = SourceEventResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1400,7 @@ func (x *SourceEventResponse) String() string {
 func (*SourceEventResponse) ProtoMessage() {}
 
 func (x *SourceEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1413,7 @@ func (x *SourceEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEventResponse.ProtoReflect.Descriptor instead.
 func (*SourceEventResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{17}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{19}
 }
 
 // DeployRequest starts tasks.
@@ -1337,7 +1435,7 @@ type DeployRequest struct {
 
 func (x *DeployRequest) Reset() {
 	*x = DeployRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1447,7 @@ func (x *DeployRequest) String() string {
 func (*DeployRequest) ProtoMessage() {}
 
 func (x *DeployRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1460,7 @@ func (x *DeployRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployRequest.ProtoReflect.Descriptor instead.
 func (*DeployRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{18}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeployRequest) GetHeader() *Header {
@@ -1429,7 +1527,7 @@ type TaskDeployment struct {
 
 func (x *TaskDeployment) Reset() {
 	*x = TaskDeployment{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1539,7 @@ func (x *TaskDeployment) String() string {
 func (*TaskDeployment) ProtoMessage() {}
 
 func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1552,7 @@ func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskDeployment.ProtoReflect.Descriptor instead.
 func (*TaskDeployment) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{19}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TaskDeployment) GetSubtask() *Subtask {
@@ -1504,7 +1602,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1614,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1627,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{20}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Location) GetSubtask() *Subtask {
@@ -1566,7 +1664,7 @@ type Restore struct {
 
 func (x *Restore) Reset() {
 	*x = Restore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1676,7 @@ func (x *Restore) String() string {
 func (*Restore) ProtoMessage() {}
 
 func (x *Restore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1689,7 @@ func (x *Restore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restore.ProtoReflect.Descriptor instead.
 func (*Restore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{21}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Restore) GetCheckpointId() int64 {
@@ -1631,7 +1729,7 @@ type OperatorRestore struct {
 
 func (x *OperatorRestore) Reset() {
 	*x = OperatorRestore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1741,7 @@ func (x *OperatorRestore) String() string {
 func (*OperatorRestore) ProtoMessage() {}
 
 func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1754,7 @@ func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRestore.ProtoReflect.Descriptor instead.
 func (*OperatorRestore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{22}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *OperatorRestore) GetOperatorId() []byte {
@@ -1703,7 +1801,7 @@ type DeployResponse struct {
 
 func (x *DeployResponse) Reset() {
 	*x = DeployResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +1813,7 @@ func (x *DeployResponse) String() string {
 func (*DeployResponse) ProtoMessage() {}
 
 func (x *DeployResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +1826,7 @@ func (x *DeployResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployResponse.ProtoReflect.Descriptor instead.
 func (*DeployResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{23}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
 }
 
 // CancelTasksRequest cancels tasks.
@@ -1742,7 +1840,7 @@ type CancelTasksRequest struct {
 
 func (x *CancelTasksRequest) Reset() {
 	*x = CancelTasksRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +1852,7 @@ func (x *CancelTasksRequest) String() string {
 func (*CancelTasksRequest) ProtoMessage() {}
 
 func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +1865,7 @@ func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksRequest.ProtoReflect.Descriptor instead.
 func (*CancelTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CancelTasksRequest) GetHeader() *Header {
@@ -1793,7 +1891,7 @@ type CancelTasksResponse struct {
 
 func (x *CancelTasksResponse) Reset() {
 	*x = CancelTasksResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1903,7 @@ func (x *CancelTasksResponse) String() string {
 func (*CancelTasksResponse) ProtoMessage() {}
 
 func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1916,7 @@ func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksResponse.ProtoReflect.Descriptor instead.
 func (*CancelTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
 }
 
 // TriggerCheckpointRequest starts a checkpoint at tasks.
@@ -1840,7 +1938,7 @@ type TriggerCheckpointRequest struct {
 
 func (x *TriggerCheckpointRequest) Reset() {
 	*x = TriggerCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +1950,7 @@ func (x *TriggerCheckpointRequest) String() string {
 func (*TriggerCheckpointRequest) ProtoMessage() {}
 
 func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +1963,7 @@ func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TriggerCheckpointRequest) GetHeader() *Header {
@@ -1933,7 +2031,7 @@ type TriggerCheckpointResponse struct {
 
 func (x *TriggerCheckpointResponse) Reset() {
 	*x = TriggerCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2043,7 @@ func (x *TriggerCheckpointResponse) String() string {
 func (*TriggerCheckpointResponse) ProtoMessage() {}
 
 func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2056,7 @@ func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
 }
 
 // NotifyCheckpointRequest tells the outcome of a checkpoint.
@@ -1976,7 +2074,7 @@ type NotifyCheckpointRequest struct {
 
 func (x *NotifyCheckpointRequest) Reset() {
 	*x = NotifyCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1988,7 +2086,7 @@ func (x *NotifyCheckpointRequest) String() string {
 func (*NotifyCheckpointRequest) ProtoMessage() {}
 
 func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2001,7 +2099,7 @@ func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *NotifyCheckpointRequest) GetHeader() *Header {
@@ -2048,7 +2146,7 @@ type NotifyCheckpointResponse struct {
 
 func (x *NotifyCheckpointResponse) Reset() {
 	*x = NotifyCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2158,7 @@ func (x *NotifyCheckpointResponse) String() string {
 func (*NotifyCheckpointResponse) ProtoMessage() {}
 
 func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2171,7 @@ func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
 }
 
 // AssignSplitsRequest carries splits to a reader.
@@ -2090,7 +2188,7 @@ type AssignSplitsRequest struct {
 
 func (x *AssignSplitsRequest) Reset() {
 	*x = AssignSplitsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +2200,7 @@ func (x *AssignSplitsRequest) String() string {
 func (*AssignSplitsRequest) ProtoMessage() {}
 
 func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +2213,7 @@ func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsRequest.ProtoReflect.Descriptor instead.
 func (*AssignSplitsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AssignSplitsRequest) GetHeader() *Header {
@@ -2164,7 +2262,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +2274,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +2287,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Split) GetId() string {
@@ -2215,7 +2313,7 @@ type AssignSplitsResponse struct {
 
 func (x *AssignSplitsResponse) Reset() {
 	*x = AssignSplitsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2325,7 @@ func (x *AssignSplitsResponse) String() string {
 func (*AssignSplitsResponse) ProtoMessage() {}
 
 func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2338,7 @@ func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsResponse.ProtoReflect.Descriptor instead.
 func (*AssignSplitsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
 }
 
 // FetchMetricsRequest asks for metrics.
@@ -2253,7 +2351,7 @@ type FetchMetricsRequest struct {
 
 func (x *FetchMetricsRequest) Reset() {
 	*x = FetchMetricsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2265,7 +2363,7 @@ func (x *FetchMetricsRequest) String() string {
 func (*FetchMetricsRequest) ProtoMessage() {}
 
 func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2278,7 +2376,7 @@ func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsRequest.ProtoReflect.Descriptor instead.
 func (*FetchMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *FetchMetricsRequest) GetHeader() *Header {
@@ -2298,7 +2396,7 @@ type FetchMetricsResponse struct {
 
 func (x *FetchMetricsResponse) Reset() {
 	*x = FetchMetricsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2408,7 @@ func (x *FetchMetricsResponse) String() string {
 func (*FetchMetricsResponse) ProtoMessage() {}
 
 func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2421,7 @@ func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsResponse.ProtoReflect.Descriptor instead.
 func (*FetchMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FetchMetricsResponse) GetMetrics() []*Metric {
@@ -2350,7 +2448,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2460,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2473,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Metric) GetSubtask() *Subtask {
@@ -2440,11 +2538,16 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\x10RegisterResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\x122\n" +
 	"\x15heartbeat_interval_ms\x18\x02 \x01(\x03R\x13heartbeatIntervalMs\x120\n" +
-	"\x14heartbeat_timeout_ms\x18\x03 \x01(\x03R\x12heartbeatTimeoutMs\"\x89\x01\n" +
+	"\x14heartbeat_timeout_ms\x18\x03 \x01(\x03R\x12heartbeatTimeoutMs\"\xb9\x01\n" +
 	"\x10HeartbeatRequest\x12&\n" +
 	"\x0ftask_manager_id\x18\x01 \x01(\tR\rtaskManagerId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x121\n" +
-	"\arunning\x18\x03 \x03(\v2\x17.rivulet.rpc.v1.SubtaskR\arunning\"E\n" +
+	"\arunning\x18\x03 \x03(\v2\x17.rivulet.rpc.v1.SubtaskR\arunning\x12.\n" +
+	"\x06header\x18\x04 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\"k\n" +
+	"\x11UnregisterRequest\x12.\n" +
+	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x12&\n" +
+	"\x0ftask_manager_id\x18\x02 \x01(\tR\rtaskManagerId\"\x14\n" +
+	"\x12UnregisterResponse\"E\n" +
 	"\x11HeartbeatResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"h\n" +
@@ -2590,10 +2693,12 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\bStopMode\x12\x19\n" +
 	"\x15STOP_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11STOP_MODE_SUSPEND\x10\x01\x12\x13\n" +
-	"\x0fSTOP_MODE_DRAIN\x10\x022\x91\x05\n" +
+	"\x0fSTOP_MODE_DRAIN\x10\x022\xe2\x05\n" +
 	"\x11JobManagerService\x12M\n" +
-	"\bRegister\x12\x1f.rivulet.rpc.v1.RegisterRequest\x1a .rivulet.rpc.v1.RegisterResponse\x12T\n" +
-	"\tHeartbeat\x12 .rivulet.rpc.v1.HeartbeatRequest\x1a!.rivulet.rpc.v1.HeartbeatResponse(\x010\x01\x12S\n" +
+	"\bRegister\x12\x1f.rivulet.rpc.v1.RegisterRequest\x1a .rivulet.rpc.v1.RegisterResponse\x12P\n" +
+	"\tHeartbeat\x12 .rivulet.rpc.v1.HeartbeatRequest\x1a!.rivulet.rpc.v1.HeartbeatResponse\x12S\n" +
+	"\n" +
+	"Unregister\x12!.rivulet.rpc.v1.UnregisterRequest\x1a\".rivulet.rpc.v1.UnregisterResponse\x12S\n" +
 	"\n" +
 	"UpdateTask\x12!.rivulet.rpc.v1.UpdateTaskRequest\x1a\".rivulet.rpc.v1.UpdateTaskResponse\x12\\\n" +
 	"\rAckCheckpoint\x12$.rivulet.rpc.v1.AckCheckpointRequest\x1a%.rivulet.rpc.v1.AckCheckpointResponse\x12h\n" +
@@ -2622,7 +2727,7 @@ func file_rivulet_rpc_v1_rpc_proto_rawDescGZIP() []byte {
 }
 
 var file_rivulet_rpc_v1_rpc_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(TaskState)(0),                    // 0: rivulet.rpc.v1.TaskState
 	(StopMode)(0),                     // 1: rivulet.rpc.v1.StopMode
@@ -2631,121 +2736,127 @@ var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(*RegisterRequest)(nil),           // 4: rivulet.rpc.v1.RegisterRequest
 	(*RegisterResponse)(nil),          // 5: rivulet.rpc.v1.RegisterResponse
 	(*HeartbeatRequest)(nil),          // 6: rivulet.rpc.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),         // 7: rivulet.rpc.v1.HeartbeatResponse
-	(*Failure)(nil),                   // 8: rivulet.rpc.v1.Failure
-	(*UpdateTaskRequest)(nil),         // 9: rivulet.rpc.v1.UpdateTaskRequest
-	(*UpdateTaskResponse)(nil),        // 10: rivulet.rpc.v1.UpdateTaskResponse
-	(*AckCheckpointRequest)(nil),      // 11: rivulet.rpc.v1.AckCheckpointRequest
-	(*CheckpointStats)(nil),           // 12: rivulet.rpc.v1.CheckpointStats
-	(*AckCheckpointResponse)(nil),     // 13: rivulet.rpc.v1.AckCheckpointResponse
-	(*DeclineCheckpointRequest)(nil),  // 14: rivulet.rpc.v1.DeclineCheckpointRequest
-	(*DeclineCheckpointResponse)(nil), // 15: rivulet.rpc.v1.DeclineCheckpointResponse
-	(*ReportCommittedRequest)(nil),    // 16: rivulet.rpc.v1.ReportCommittedRequest
-	(*ReportCommittedResponse)(nil),   // 17: rivulet.rpc.v1.ReportCommittedResponse
-	(*SourceEventRequest)(nil),        // 18: rivulet.rpc.v1.SourceEventRequest
-	(*SourceEventResponse)(nil),       // 19: rivulet.rpc.v1.SourceEventResponse
-	(*DeployRequest)(nil),             // 20: rivulet.rpc.v1.DeployRequest
-	(*TaskDeployment)(nil),            // 21: rivulet.rpc.v1.TaskDeployment
-	(*Location)(nil),                  // 22: rivulet.rpc.v1.Location
-	(*Restore)(nil),                   // 23: rivulet.rpc.v1.Restore
-	(*OperatorRestore)(nil),           // 24: rivulet.rpc.v1.OperatorRestore
-	(*DeployResponse)(nil),            // 25: rivulet.rpc.v1.DeployResponse
-	(*CancelTasksRequest)(nil),        // 26: rivulet.rpc.v1.CancelTasksRequest
-	(*CancelTasksResponse)(nil),       // 27: rivulet.rpc.v1.CancelTasksResponse
-	(*TriggerCheckpointRequest)(nil),  // 28: rivulet.rpc.v1.TriggerCheckpointRequest
-	(*TriggerCheckpointResponse)(nil), // 29: rivulet.rpc.v1.TriggerCheckpointResponse
-	(*NotifyCheckpointRequest)(nil),   // 30: rivulet.rpc.v1.NotifyCheckpointRequest
-	(*NotifyCheckpointResponse)(nil),  // 31: rivulet.rpc.v1.NotifyCheckpointResponse
-	(*AssignSplitsRequest)(nil),       // 32: rivulet.rpc.v1.AssignSplitsRequest
-	(*Split)(nil),                     // 33: rivulet.rpc.v1.Split
-	(*AssignSplitsResponse)(nil),      // 34: rivulet.rpc.v1.AssignSplitsResponse
-	(*FetchMetricsRequest)(nil),       // 35: rivulet.rpc.v1.FetchMetricsRequest
-	(*FetchMetricsResponse)(nil),      // 36: rivulet.rpc.v1.FetchMetricsResponse
-	(*Metric)(nil),                    // 37: rivulet.rpc.v1.Metric
-	nil,                               // 38: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
-	nil,                               // 39: rivulet.rpc.v1.DeployRequest.ConfigEntry
-	(*v1.SubtaskAck)(nil),             // 40: rivulet.snapshot.v1.SubtaskAck
-	(*v11.JobGraph)(nil),              // 41: rivulet.plan.v1.JobGraph
-	(*v1.KeyedState)(nil),             // 42: rivulet.snapshot.v1.KeyedState
-	(*v1.ListState)(nil),              // 43: rivulet.snapshot.v1.ListState
-	(v1.Kind)(0),                      // 44: rivulet.snapshot.v1.Kind
+	(*UnregisterRequest)(nil),         // 7: rivulet.rpc.v1.UnregisterRequest
+	(*UnregisterResponse)(nil),        // 8: rivulet.rpc.v1.UnregisterResponse
+	(*HeartbeatResponse)(nil),         // 9: rivulet.rpc.v1.HeartbeatResponse
+	(*Failure)(nil),                   // 10: rivulet.rpc.v1.Failure
+	(*UpdateTaskRequest)(nil),         // 11: rivulet.rpc.v1.UpdateTaskRequest
+	(*UpdateTaskResponse)(nil),        // 12: rivulet.rpc.v1.UpdateTaskResponse
+	(*AckCheckpointRequest)(nil),      // 13: rivulet.rpc.v1.AckCheckpointRequest
+	(*CheckpointStats)(nil),           // 14: rivulet.rpc.v1.CheckpointStats
+	(*AckCheckpointResponse)(nil),     // 15: rivulet.rpc.v1.AckCheckpointResponse
+	(*DeclineCheckpointRequest)(nil),  // 16: rivulet.rpc.v1.DeclineCheckpointRequest
+	(*DeclineCheckpointResponse)(nil), // 17: rivulet.rpc.v1.DeclineCheckpointResponse
+	(*ReportCommittedRequest)(nil),    // 18: rivulet.rpc.v1.ReportCommittedRequest
+	(*ReportCommittedResponse)(nil),   // 19: rivulet.rpc.v1.ReportCommittedResponse
+	(*SourceEventRequest)(nil),        // 20: rivulet.rpc.v1.SourceEventRequest
+	(*SourceEventResponse)(nil),       // 21: rivulet.rpc.v1.SourceEventResponse
+	(*DeployRequest)(nil),             // 22: rivulet.rpc.v1.DeployRequest
+	(*TaskDeployment)(nil),            // 23: rivulet.rpc.v1.TaskDeployment
+	(*Location)(nil),                  // 24: rivulet.rpc.v1.Location
+	(*Restore)(nil),                   // 25: rivulet.rpc.v1.Restore
+	(*OperatorRestore)(nil),           // 26: rivulet.rpc.v1.OperatorRestore
+	(*DeployResponse)(nil),            // 27: rivulet.rpc.v1.DeployResponse
+	(*CancelTasksRequest)(nil),        // 28: rivulet.rpc.v1.CancelTasksRequest
+	(*CancelTasksResponse)(nil),       // 29: rivulet.rpc.v1.CancelTasksResponse
+	(*TriggerCheckpointRequest)(nil),  // 30: rivulet.rpc.v1.TriggerCheckpointRequest
+	(*TriggerCheckpointResponse)(nil), // 31: rivulet.rpc.v1.TriggerCheckpointResponse
+	(*NotifyCheckpointRequest)(nil),   // 32: rivulet.rpc.v1.NotifyCheckpointRequest
+	(*NotifyCheckpointResponse)(nil),  // 33: rivulet.rpc.v1.NotifyCheckpointResponse
+	(*AssignSplitsRequest)(nil),       // 34: rivulet.rpc.v1.AssignSplitsRequest
+	(*Split)(nil),                     // 35: rivulet.rpc.v1.Split
+	(*AssignSplitsResponse)(nil),      // 36: rivulet.rpc.v1.AssignSplitsResponse
+	(*FetchMetricsRequest)(nil),       // 37: rivulet.rpc.v1.FetchMetricsRequest
+	(*FetchMetricsResponse)(nil),      // 38: rivulet.rpc.v1.FetchMetricsResponse
+	(*Metric)(nil),                    // 39: rivulet.rpc.v1.Metric
+	nil,                               // 40: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	nil,                               // 41: rivulet.rpc.v1.DeployRequest.ConfigEntry
+	(*v1.SubtaskAck)(nil),             // 42: rivulet.snapshot.v1.SubtaskAck
+	(*v11.JobGraph)(nil),              // 43: rivulet.plan.v1.JobGraph
+	(*v1.KeyedState)(nil),             // 44: rivulet.snapshot.v1.KeyedState
+	(*v1.ListState)(nil),              // 45: rivulet.snapshot.v1.ListState
+	(v1.Kind)(0),                      // 46: rivulet.snapshot.v1.Kind
 }
 var file_rivulet_rpc_v1_rpc_proto_depIdxs = []int32{
 	2,  // 0: rivulet.rpc.v1.RegisterRequest.header:type_name -> rivulet.rpc.v1.Header
-	38, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	40, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
 	3,  // 2: rivulet.rpc.v1.HeartbeatRequest.running:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 3: rivulet.rpc.v1.UpdateTaskRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 4: rivulet.rpc.v1.UpdateTaskRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	0,  // 5: rivulet.rpc.v1.UpdateTaskRequest.state:type_name -> rivulet.rpc.v1.TaskState
-	8,  // 6: rivulet.rpc.v1.UpdateTaskRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	2,  // 7: rivulet.rpc.v1.AckCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 8: rivulet.rpc.v1.AckCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	40, // 9: rivulet.rpc.v1.AckCheckpointRequest.state:type_name -> rivulet.snapshot.v1.SubtaskAck
-	12, // 10: rivulet.rpc.v1.AckCheckpointRequest.stats:type_name -> rivulet.rpc.v1.CheckpointStats
-	2,  // 11: rivulet.rpc.v1.DeclineCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 12: rivulet.rpc.v1.DeclineCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	8,  // 13: rivulet.rpc.v1.DeclineCheckpointRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	2,  // 14: rivulet.rpc.v1.ReportCommittedRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 15: rivulet.rpc.v1.ReportCommittedRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	8,  // 16: rivulet.rpc.v1.ReportCommittedRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	2,  // 17: rivulet.rpc.v1.SourceEventRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 18: rivulet.rpc.v1.SourceEventRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 19: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
-	41, // 20: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
-	21, // 21: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
-	39, // 22: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
-	3,  // 23: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
-	22, // 24: rivulet.rpc.v1.TaskDeployment.locations:type_name -> rivulet.rpc.v1.Location
-	23, // 25: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
-	3,  // 26: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
-	24, // 27: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
-	42, // 28: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
-	43, // 29: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
-	2,  // 30: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 31: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 32: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	44, // 33: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
-	1,  // 34: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
-	3,  // 35: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 36: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 37: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 38: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 39: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	33, // 40: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
-	2,  // 41: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
-	37, // 42: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
-	3,  // 43: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 44: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
-	6,  // 45: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
-	9,  // 46: rivulet.rpc.v1.JobManagerService.UpdateTask:input_type -> rivulet.rpc.v1.UpdateTaskRequest
-	11, // 47: rivulet.rpc.v1.JobManagerService.AckCheckpoint:input_type -> rivulet.rpc.v1.AckCheckpointRequest
-	14, // 48: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:input_type -> rivulet.rpc.v1.DeclineCheckpointRequest
-	16, // 49: rivulet.rpc.v1.JobManagerService.ReportCommitted:input_type -> rivulet.rpc.v1.ReportCommittedRequest
-	18, // 50: rivulet.rpc.v1.JobManagerService.SourceEvent:input_type -> rivulet.rpc.v1.SourceEventRequest
-	20, // 51: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
-	26, // 52: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
-	28, // 53: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
-	30, // 54: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
-	32, // 55: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
-	35, // 56: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
-	5,  // 57: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
-	7,  // 58: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
-	10, // 59: rivulet.rpc.v1.JobManagerService.UpdateTask:output_type -> rivulet.rpc.v1.UpdateTaskResponse
-	13, // 60: rivulet.rpc.v1.JobManagerService.AckCheckpoint:output_type -> rivulet.rpc.v1.AckCheckpointResponse
-	15, // 61: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:output_type -> rivulet.rpc.v1.DeclineCheckpointResponse
-	17, // 62: rivulet.rpc.v1.JobManagerService.ReportCommitted:output_type -> rivulet.rpc.v1.ReportCommittedResponse
-	19, // 63: rivulet.rpc.v1.JobManagerService.SourceEvent:output_type -> rivulet.rpc.v1.SourceEventResponse
-	25, // 64: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
-	27, // 65: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
-	29, // 66: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
-	31, // 67: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
-	34, // 68: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
-	36, // 69: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
-	57, // [57:70] is the sub-list for method output_type
-	44, // [44:57] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	2,  // 3: rivulet.rpc.v1.HeartbeatRequest.header:type_name -> rivulet.rpc.v1.Header
+	2,  // 4: rivulet.rpc.v1.UnregisterRequest.header:type_name -> rivulet.rpc.v1.Header
+	2,  // 5: rivulet.rpc.v1.UpdateTaskRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 6: rivulet.rpc.v1.UpdateTaskRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	0,  // 7: rivulet.rpc.v1.UpdateTaskRequest.state:type_name -> rivulet.rpc.v1.TaskState
+	10, // 8: rivulet.rpc.v1.UpdateTaskRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	2,  // 9: rivulet.rpc.v1.AckCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 10: rivulet.rpc.v1.AckCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	42, // 11: rivulet.rpc.v1.AckCheckpointRequest.state:type_name -> rivulet.snapshot.v1.SubtaskAck
+	14, // 12: rivulet.rpc.v1.AckCheckpointRequest.stats:type_name -> rivulet.rpc.v1.CheckpointStats
+	2,  // 13: rivulet.rpc.v1.DeclineCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 14: rivulet.rpc.v1.DeclineCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	10, // 15: rivulet.rpc.v1.DeclineCheckpointRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	2,  // 16: rivulet.rpc.v1.ReportCommittedRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 17: rivulet.rpc.v1.ReportCommittedRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	10, // 18: rivulet.rpc.v1.ReportCommittedRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	2,  // 19: rivulet.rpc.v1.SourceEventRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 20: rivulet.rpc.v1.SourceEventRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	2,  // 21: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
+	43, // 22: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
+	23, // 23: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
+	41, // 24: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
+	3,  // 25: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
+	24, // 26: rivulet.rpc.v1.TaskDeployment.locations:type_name -> rivulet.rpc.v1.Location
+	25, // 27: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
+	3,  // 28: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
+	26, // 29: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
+	44, // 30: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
+	45, // 31: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
+	2,  // 32: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 33: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	2,  // 34: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	46, // 35: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
+	1,  // 36: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
+	3,  // 37: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	2,  // 38: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 39: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	2,  // 40: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 41: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	35, // 42: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
+	2,  // 43: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
+	39, // 44: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
+	3,  // 45: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 46: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
+	6,  // 47: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
+	7,  // 48: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
+	11, // 49: rivulet.rpc.v1.JobManagerService.UpdateTask:input_type -> rivulet.rpc.v1.UpdateTaskRequest
+	13, // 50: rivulet.rpc.v1.JobManagerService.AckCheckpoint:input_type -> rivulet.rpc.v1.AckCheckpointRequest
+	16, // 51: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:input_type -> rivulet.rpc.v1.DeclineCheckpointRequest
+	18, // 52: rivulet.rpc.v1.JobManagerService.ReportCommitted:input_type -> rivulet.rpc.v1.ReportCommittedRequest
+	20, // 53: rivulet.rpc.v1.JobManagerService.SourceEvent:input_type -> rivulet.rpc.v1.SourceEventRequest
+	22, // 54: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
+	28, // 55: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
+	30, // 56: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
+	32, // 57: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
+	34, // 58: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
+	37, // 59: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
+	5,  // 60: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
+	9,  // 61: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
+	8,  // 62: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
+	12, // 63: rivulet.rpc.v1.JobManagerService.UpdateTask:output_type -> rivulet.rpc.v1.UpdateTaskResponse
+	15, // 64: rivulet.rpc.v1.JobManagerService.AckCheckpoint:output_type -> rivulet.rpc.v1.AckCheckpointResponse
+	17, // 65: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:output_type -> rivulet.rpc.v1.DeclineCheckpointResponse
+	19, // 66: rivulet.rpc.v1.JobManagerService.ReportCommitted:output_type -> rivulet.rpc.v1.ReportCommittedResponse
+	21, // 67: rivulet.rpc.v1.JobManagerService.SourceEvent:output_type -> rivulet.rpc.v1.SourceEventResponse
+	27, // 68: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
+	29, // 69: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
+	31, // 70: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
+	33, // 71: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
+	36, // 72: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
+	38, // 73: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
+	60, // [60:74] is the sub-list for method output_type
+	46, // [46:60] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_rivulet_rpc_v1_rpc_proto_init() }
@@ -2753,7 +2864,7 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 	if File_rivulet_rpc_v1_rpc_proto != nil {
 		return
 	}
-	file_rivulet_rpc_v1_rpc_proto_msgTypes[16].OneofWrappers = []any{
+	file_rivulet_rpc_v1_rpc_proto_msgTypes[18].OneofWrappers = []any{
 		(*SourceEventRequest_ReaderRegistered)(nil),
 		(*SourceEventRequest_SplitRequest)(nil),
 		(*SourceEventRequest_Custom)(nil),
@@ -2764,7 +2875,7 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rivulet_rpc_v1_rpc_proto_rawDesc), len(file_rivulet_rpc_v1_rpc_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

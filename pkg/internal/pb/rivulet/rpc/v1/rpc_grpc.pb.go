@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	JobManagerService_Register_FullMethodName          = "/rivulet.rpc.v1.JobManagerService/Register"
 	JobManagerService_Heartbeat_FullMethodName         = "/rivulet.rpc.v1.JobManagerService/Heartbeat"
+	JobManagerService_Unregister_FullMethodName        = "/rivulet.rpc.v1.JobManagerService/Unregister"
 	JobManagerService_UpdateTask_FullMethodName        = "/rivulet.rpc.v1.JobManagerService/UpdateTask"
 	JobManagerService_AckCheckpoint_FullMethodName     = "/rivulet.rpc.v1.JobManagerService/AckCheckpoint"
 	JobManagerService_DeclineCheckpoint_FullMethodName = "/rivulet.rpc.v1.JobManagerService/DeclineCheckpoint"
@@ -38,8 +39,10 @@ const (
 type JobManagerServiceClient interface {
 	// Register makes a TaskManager and its slots known.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
-	// Heartbeat says that both ends live; ended by either end.
-	Heartbeat(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatResponse], error)
+	// Heartbeat says that the TaskManager lives; the answer, that the leader does.
+	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
+	// Unregister says that a TaskManager leaves: its tasks have ended.
+	Unregister(ctx context.Context, in *UnregisterRequest, opts ...grpc.CallOption) (*UnregisterResponse, error)
 	// UpdateTask reports a state that a task has entered.
 	UpdateTask(ctx context.Context, in *UpdateTaskRequest, opts ...grpc.CallOption) (*UpdateTaskResponse, error)
 	// AckCheckpoint hands in a task's state for a checkpoint: it is durable.
@@ -70,18 +73,25 @@ func (c *jobManagerServiceClient) Register(ctx context.Context, in *RegisterRequ
 	return out, nil
 }
 
-func (c *jobManagerServiceClient) Heartbeat(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatResponse], error) {
+func (c *jobManagerServiceClient) Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &JobManagerService_ServiceDesc.Streams[0], JobManagerService_Heartbeat_FullMethodName, cOpts...)
+	out := new(HeartbeatResponse)
+	err := c.cc.Invoke(ctx, JobManagerService_Heartbeat_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[HeartbeatRequest, HeartbeatResponse]{ClientStream: stream}
-	return x, nil
+	return out, nil
 }
 
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type JobManagerService_HeartbeatClient = grpc.BidiStreamingClient[HeartbeatRequest, HeartbeatResponse]
+func (c *jobManagerServiceClient) Unregister(ctx context.Context, in *UnregisterRequest, opts ...grpc.CallOption) (*UnregisterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnregisterResponse)
+	err := c.cc.Invoke(ctx, JobManagerService_Unregister_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *jobManagerServiceClient) UpdateTask(ctx context.Context, in *UpdateTaskRequest, opts ...grpc.CallOption) (*UpdateTaskResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -141,8 +151,10 @@ func (c *jobManagerServiceClient) SourceEvent(ctx context.Context, in *SourceEve
 type JobManagerServiceServer interface {
 	// Register makes a TaskManager and its slots known.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
-	// Heartbeat says that both ends live; ended by either end.
-	Heartbeat(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatResponse]) error
+	// Heartbeat says that the TaskManager lives; the answer, that the leader does.
+	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
+	// Unregister says that a TaskManager leaves: its tasks have ended.
+	Unregister(context.Context, *UnregisterRequest) (*UnregisterResponse, error)
 	// UpdateTask reports a state that a task has entered.
 	UpdateTask(context.Context, *UpdateTaskRequest) (*UpdateTaskResponse, error)
 	// AckCheckpoint hands in a task's state for a checkpoint: it is durable.
@@ -166,8 +178,11 @@ type UnimplementedJobManagerServiceServer struct{}
 func (UnimplementedJobManagerServiceServer) Register(context.Context, *RegisterRequest) (*RegisterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Register not implemented")
 }
-func (UnimplementedJobManagerServiceServer) Heartbeat(grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatResponse]) error {
-	return status.Error(codes.Unimplemented, "method Heartbeat not implemented")
+func (UnimplementedJobManagerServiceServer) Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Heartbeat not implemented")
+}
+func (UnimplementedJobManagerServiceServer) Unregister(context.Context, *UnregisterRequest) (*UnregisterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unregister not implemented")
 }
 func (UnimplementedJobManagerServiceServer) UpdateTask(context.Context, *UpdateTaskRequest) (*UpdateTaskResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateTask not implemented")
@@ -223,12 +238,41 @@ func _JobManagerService_Register_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
-func _JobManagerService_Heartbeat_Handler(srv interface{}, stream grpc.ServerStream) error {
-	return srv.(JobManagerServiceServer).Heartbeat(&grpc.GenericServerStream[HeartbeatRequest, HeartbeatResponse]{ServerStream: stream})
+func _JobManagerService_Heartbeat_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HeartbeatRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobManagerServiceServer).Heartbeat(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobManagerService_Heartbeat_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobManagerServiceServer).Heartbeat(ctx, req.(*HeartbeatRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type JobManagerService_HeartbeatServer = grpc.BidiStreamingServer[HeartbeatRequest, HeartbeatResponse]
+func _JobManagerService_Unregister_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnregisterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobManagerServiceServer).Unregister(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobManagerService_Unregister_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobManagerServiceServer).Unregister(ctx, req.(*UnregisterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _JobManagerService_UpdateTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(UpdateTaskRequest)
@@ -332,6 +376,14 @@ var JobManagerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _JobManagerService_Register_Handler,
 		},
 		{
+			MethodName: "Heartbeat",
+			Handler:    _JobManagerService_Heartbeat_Handler,
+		},
+		{
+			MethodName: "Unregister",
+			Handler:    _JobManagerService_Unregister_Handler,
+		},
+		{
 			MethodName: "UpdateTask",
 			Handler:    _JobManagerService_UpdateTask_Handler,
 		},
@@ -352,14 +404,7 @@ var JobManagerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _JobManagerService_SourceEvent_Handler,
 		},
 	},
-	Streams: []grpc.StreamDesc{
-		{
-			StreamName:    "Heartbeat",
-			Handler:       _JobManagerService_Heartbeat_Handler,
-			ServerStreams: true,
-			ClientStreams: true,
-		},
-	},
+	Streams:  []grpc.StreamDesc{},
 	Metadata: "rivulet/rpc/v1/rpc.proto",
 }
 
