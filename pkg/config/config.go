@@ -148,9 +148,9 @@ func (c *Config) admit(s Setting) (string, error) {
 // checkTogether finds settings that fit alone but not with each other.
 func (c *Config) checkTogether() []error {
 	var errs []error
-	p, max := mustGet(c, Parallelism), mustGet(c, MaxParallelism)
-	if max > 0 && p > max {
-		errs = append(errs, fmt.Errorf("%s: %d exceeds %s, which is %d", Parallelism.Name, p, MaxParallelism.Name, max))
+	p, most := mustGet(c, Parallelism), mustGet(c, MaxParallelism)
+	if most > 0 && p > most {
+		errs = append(errs, fmt.Errorf("%s: %d exceeds %s, which is %d", Parallelism.Name, p, MaxParallelism.Name, most))
 	}
 	if i, t := mustGet(c, HeartbeatInterval), mustGet(c, HeartbeatTimeout); t <= i {
 		errs = append(errs, fmt.Errorf("%s: %q: want more than %s, which is %q", HeartbeatTimeout.Name, FormatDuration(t), HeartbeatInterval.Name, FormatDuration(i)))
@@ -165,7 +165,8 @@ func (c *Config) warn(s Setting, reason string) {
 	c.warnings = append(c.warnings, Warning{Key: s.Key, Value: shown(s), Reason: reason})
 }
 
-// Warnings returns what the user should be told once, at the start, in the order of the settings.
+// Warnings returns what the user should be told once, at the start, in the order of the settings; after With those of
+// the base come first.
 func (c *Config) Warnings() []Warning {
 	if c == nil {
 		return nil

@@ -114,3 +114,14 @@ func ExampleNew() {
 	// 30s exponential-delay
 	// parallelism.defualt: unknown key; did you mean parallelism.default? (-D)
 }
+
+func ExampleParseDuration() {
+	for _, text := range []string{"200", "10 s", "PT1M30S"} {
+		d, err := ParseDuration(text)
+		fmt.Println(d, FormatDuration(d), err)
+	}
+	// Output:
+	// 200ms 200 ms <nil>
+	// 10s 10 s <nil>
+	// 1m30s 90 s <nil>
+}

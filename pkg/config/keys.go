@@ -10,127 +10,229 @@ const unlimited = math.MaxInt32
 
 // The job.
 var (
-	Parallelism = Key[int]{Name: "parallelism.default", Default: 1, parse: integer(1, 1<<15),
-		Doc: "The parallelism of operators that set none themselves."}
-	JobName = Key[string]{Name: "pipeline.name", parse: parseText,
-		Doc: "The job's name, where the program sets none. A mini knows a job in its data directory by this name."}
-	MaxParallelism = Key[int]{Name: "pipeline.max-parallelism", Default: -1, parse: maxParallelism,
-		Doc: "The number of key groups, which bounds the parallelism for ever: 1 to 32768. -1 derives it from the parallelism, at least 128."}
-	AutoWatermarkInterval = Key[time.Duration]{Name: "pipeline.auto-watermark-interval", Default: 200 * time.Millisecond, parse: duration(0),
-		Doc: "How often sources emit watermarks. 0 emits after every batch of records."}
-	ObjectReuse = Key[bool]{Name: "pipeline.object-reuse", Default: false, parse: parseBool,
-		Doc: "Hand a record to the next operator of a chain without a copy, although the function may keep or change it."}
-	OperatorChaining = Key[bool]{Name: "pipeline.operator-chaining.enabled", Old: []string{"pipeline.operator-chaining"}, Default: true, parse: parseBool,
-		Doc: "Run operators that follow one another in the same task."}
-	AutoGenerateUIDs = Key[bool]{Name: "pipeline.auto-generate-uids", Default: true, parse: parseBool,
-		Doc: "Derive the id of an operator without a uid from the shape of the graph. When false each operator needs a uid, or the job is not built."}
-	BufferTimeout = Key[time.Duration]{Name: "execution.buffer-timeout.interval", Old: []string{"execution.buffer-timeout"}, Default: 100 * time.Millisecond, parse: duration(0),
-		Doc: "How long a record may wait at an exchange for a batch to fill. 0 sends each record at once."}
-	CommitRetries = Key[int]{Name: "sink.committer.retries", Default: 10, parse: integer(0, unlimited),
-		Doc: "How often a sink's commit is tried again before the job fails."}
+	Parallelism = Key[int]{
+		Name: "parallelism.default", Default: 1, parse: integer(1, 1<<15),
+		Doc: "The parallelism of operators that set none themselves.",
+	}
+	JobName = Key[string]{
+		Name: "pipeline.name", parse: parseText,
+		Doc: "The job's name, where the program sets none. A mini knows a job in its data directory by this name.",
+	}
+	MaxParallelism = Key[int]{
+		Name: "pipeline.max-parallelism", Default: -1, parse: maxParallelism,
+		Doc: "The number of key groups, which bounds the parallelism for ever: 1 to 32768. -1 derives it from the parallelism, at least 128.",
+	}
+	AutoWatermarkInterval = Key[time.Duration]{
+		Name: "pipeline.auto-watermark-interval", Default: 200 * time.Millisecond, parse: duration(0),
+		Doc: "How often sources emit watermarks. 0 emits after every batch of records.",
+	}
+	ObjectReuse = Key[bool]{
+		Name: "pipeline.object-reuse", Default: false, parse: parseBool,
+		Doc: "Hand a record to the next operator of a chain without a copy, although the function may keep or change it.",
+	}
+	OperatorChaining = Key[bool]{
+		Name: "pipeline.operator-chaining.enabled", Old: []string{"pipeline.operator-chaining"}, Default: true, parse: parseBool,
+		Doc: "Run operators that follow one another in the same task.",
+	}
+	AutoGenerateUIDs = Key[bool]{
+		Name: "pipeline.auto-generate-uids", Default: true, parse: parseBool,
+		Doc: "Derive the id of an operator without a uid from the shape of the graph. When false each operator needs a uid, or the job is not built.",
+	}
+	BufferTimeout = Key[time.Duration]{
+		Name: "execution.buffer-timeout.interval", Old: []string{"execution.buffer-timeout"}, Default: 100 * time.Millisecond, parse: duration(0),
+		Doc: "How long a record may wait at an exchange for a batch to fill. 0 sends each record at once.",
+	}
+	CommitRetries = Key[int]{
+		Name: "sink.committer.retries", Default: 10, parse: integer(0, unlimited),
+		Doc: "How often a sink's commit is tried again before the job fails.",
+	}
 )
 
 // Checkpoints: see Checkpointing for all of them together.
 var (
-	CheckpointInterval = Key[time.Duration]{Name: "execution.checkpointing.interval", Default: 10 * time.Second, Flink: "none", parse: interval,
-		Doc: "How often a checkpoint is taken, at least 10 ms. `none` or 0 switches checkpoints off."}
-	CheckpointMode = Key[Mode]{Name: "execution.checkpointing.mode", Default: ExactlyOnce, parse: oneOf(ExactlyOnce, AtLeastOnce),
-		Doc: "`EXACTLY_ONCE` aligns barriers; `AT_LEAST_ONCE` does not wait for them, and counts records twice after a failure."}
-	CheckpointTimeout = Key[time.Duration]{Name: "execution.checkpointing.timeout", Default: 10 * time.Minute, parse: duration(10 * time.Millisecond),
-		Doc: "How long a checkpoint may take before it is given up."}
-	CheckpointMinPause = Key[time.Duration]{Name: "execution.checkpointing.min-pause", Default: 0, parse: duration(0),
-		Doc: "The least time from the completion of a checkpoint to the next one. When it is more than 0 only one checkpoint runs at a time."}
-	MaxConcurrentCheckpoints = Key[int]{Name: "execution.checkpointing.max-concurrent-checkpoints", Default: 1, parse: integer(1, unlimited),
-		Doc: "How many checkpoints may run at the same time."}
-	TolerableFailedCheckpoints = Key[int]{Name: "execution.checkpointing.tolerable-failed-checkpoints", Default: unlimited, Flink: "0", parse: integer(0, unlimited),
-		Doc: "How many checkpoints in a row may fail before the job does. Each failure is logged. The default is without limit."}
-	RetainedCheckpoints = Key[int]{Name: "execution.checkpointing.num-retained", Old: []string{"state.checkpoints.num-retained"}, Default: 2, Flink: "1", parse: integer(1, unlimited),
-		Doc: "How many completed checkpoints are kept. The second is what a damaged newest one falls back to."}
-	CheckpointDir = Key[string]{Name: "execution.checkpointing.dir", Old: []string{"state.checkpoints.dir", "state.backend.fs.checkpointdir"}, parse: parseText, Flink: "none",
-		Doc: "The directory or URI of checkpoints. Empty: below the data directory."}
-	SavepointDir = Key[string]{Name: "execution.checkpointing.savepoint-dir", Old: []string{"state.savepoints.dir", "savepoints.state.backend.fs.dir"}, parse: parseText, Flink: "none",
-		Doc: "The directory or URI of savepoints that name none. Empty: `savepoints` in the data directory."}
-	CheckpointRetention = Key[Retention]{Name: "execution.checkpointing.externalized-checkpoint-retention", Default: RetainOnCancellation, Flink: "NO_EXTERNALIZED_CHECKPOINTS",
+	CheckpointInterval = Key[time.Duration]{
+		Name: "execution.checkpointing.interval", Default: 10 * time.Second, Flink: "none", parse: interval,
+		Doc: "How often a checkpoint is taken, at least 10 ms. `none` or 0 switches checkpoints off.",
+	}
+	CheckpointMode = Key[Mode]{
+		Name: "execution.checkpointing.mode", Default: ExactlyOnce, parse: oneOf(ExactlyOnce, AtLeastOnce),
+		Doc: "`EXACTLY_ONCE` aligns barriers; `AT_LEAST_ONCE` does not wait for them, and counts records twice after a failure.",
+	}
+	CheckpointTimeout = Key[time.Duration]{
+		Name: "execution.checkpointing.timeout", Default: 10 * time.Minute, parse: duration(10 * time.Millisecond),
+		Doc: "How long a checkpoint may take before it is given up.",
+	}
+	CheckpointMinPause = Key[time.Duration]{
+		Name: "execution.checkpointing.min-pause", Default: 0, parse: duration(0),
+		Doc: "The least time from the completion of a checkpoint to the next one. When it is more than 0 only one checkpoint runs at a time.",
+	}
+	MaxConcurrentCheckpoints = Key[int]{
+		Name: "execution.checkpointing.max-concurrent-checkpoints", Default: 1, parse: integer(1, unlimited),
+		Doc: "How many checkpoints may run at the same time.",
+	}
+	TolerableFailedCheckpoints = Key[int]{
+		Name: "execution.checkpointing.tolerable-failed-checkpoints", Default: unlimited, Flink: "0", parse: integer(0, unlimited),
+		Doc: "How many checkpoints in a row may fail before the job does. Each failure is logged. The default is without limit.",
+	}
+	RetainedCheckpoints = Key[int]{
+		Name: "execution.checkpointing.num-retained", Old: []string{"state.checkpoints.num-retained"}, Default: 2, Flink: "1", parse: integer(1, unlimited),
+		Doc: "How many completed checkpoints are kept. The second is what a damaged newest one falls back to.",
+	}
+	CheckpointDir = Key[string]{
+		Name: "execution.checkpointing.dir", Old: []string{"state.checkpoints.dir", "state.backend.fs.checkpointdir"}, parse: parseText, Flink: "none",
+		Doc: "The directory or URI of checkpoints. Empty: below the data directory.",
+	}
+	SavepointDir = Key[string]{
+		Name: "execution.checkpointing.savepoint-dir", Old: []string{"state.savepoints.dir", "savepoints.state.backend.fs.dir"}, parse: parseText, Flink: "none",
+		Doc: "The directory or URI of savepoints that name none. Empty: `savepoints` in the data directory.",
+	}
+	CheckpointRetention = Key[Retention]{
+		Name: "execution.checkpointing.externalized-checkpoint-retention", Default: RetainOnCancellation, Flink: "NO_EXTERNALIZED_CHECKPOINTS",
 		parse: oneOf(RetainOnCancellation, DeleteOnCancellation, NoExternalizedCheckpoints),
-		Doc:   "What becomes of checkpoints when the job ends: `RETAIN_ON_CANCELLATION` keeps them unless it finished, `DELETE_ON_CANCELLATION` keeps them when it failed, `NO_EXTERNALIZED_CHECKPOINTS` never. A mini that is stopped with a signal suspends its job and always keeps them."}
-	IncrementalCheckpoints = Key[bool]{Name: "execution.checkpointing.incremental", Old: []string{"state.backend.incremental"}, Default: true, Flink: "false", parse: parseBool,
-		Doc: "Write only what changed since the last checkpoint. When false each checkpoint is written in full."}
-	CheckpointsAfterTasksFinish = Key[bool]{Name: "execution.checkpointing.checkpoints-after-tasks-finish", Old: []string{"execution.checkpointing.checkpoints-after-tasks-finish.enabled"}, Default: true, parse: parseBool,
-		Doc: "Take checkpoints also when a part of the tasks has finished."}
-	RestorePath = Key[string]{Name: "execution.state-recovery.path", Old: []string{"execution.savepoint.path"}, parse: parseText, Flink: "none",
-		Doc: "The savepoint or retained checkpoint to start from, as `--from-savepoint`."}
-	RestoreIgnoreUnclaimed = Key[bool]{Name: "execution.state-recovery.ignore-unclaimed-state", Old: []string{"execution.savepoint.ignore-unclaimed-state"}, Default: false, parse: parseBool,
-		Doc: "Start although the savepoint has state of operators that the program no longer has, as `--allow-non-restored-state`."}
-	RestoreClaimMode = Key[ClaimMode]{Name: "execution.state-recovery.claim-mode", Old: []string{"execution.savepoint-restore-mode"}, Default: NoClaim, parse: oneOf(NoClaim, Claim),
-		Doc: "`NO_CLAIM` never touches the savepoint, and the first checkpoint is written in full; `CLAIM` owns it and deletes it when it is no longer needed. `LEGACY` is refused: it left open who owns the files."}
+		Doc:   "What becomes of checkpoints when the job ends: `RETAIN_ON_CANCELLATION` keeps them unless it finished, `DELETE_ON_CANCELLATION` keeps them when it failed, `NO_EXTERNALIZED_CHECKPOINTS` never. A mini that is stopped with a signal suspends its job and always keeps them.",
+	}
+	IncrementalCheckpoints = Key[bool]{
+		Name: "execution.checkpointing.incremental", Old: []string{"state.backend.incremental"}, Default: true, Flink: "false", parse: parseBool,
+		Doc: "Write only what changed since the last checkpoint. When false each checkpoint is written in full.",
+	}
+	CheckpointsAfterTasksFinish = Key[bool]{
+		Name: "execution.checkpointing.checkpoints-after-tasks-finish", Old: []string{"execution.checkpointing.checkpoints-after-tasks-finish.enabled"}, Default: true, parse: parseBool,
+		Doc: "Take checkpoints also when a part of the tasks has finished.",
+	}
+	RestorePath = Key[string]{
+		Name: "execution.state-recovery.path", Old: []string{"execution.savepoint.path"}, parse: parseText, Flink: "none",
+		Doc: "The savepoint or retained checkpoint to start from, as `--from-savepoint`.",
+	}
+	RestoreIgnoreUnclaimed = Key[bool]{
+		Name: "execution.state-recovery.ignore-unclaimed-state", Old: []string{"execution.savepoint.ignore-unclaimed-state"}, Default: false, parse: parseBool,
+		Doc: "Start although the savepoint has state of operators that the program no longer has, as `--allow-non-restored-state`.",
+	}
+	RestoreClaimMode = Key[ClaimMode]{
+		Name: "execution.state-recovery.claim-mode", Old: []string{"execution.savepoint-restore-mode"}, Default: NoClaim, parse: oneOf(NoClaim, Claim),
+		Doc: "`NO_CLAIM` never touches the savepoint, and the first checkpoint is written in full; `CLAIM` owns it and deletes it when it is no longer needed. `LEGACY` is refused: it left open who owns the files.",
+	}
 )
 
 // Restarts: see RestartStrategy for all of them together.
 var (
-	RestartType = Key[RestartKind]{Name: "restart-strategy.type", Old: []string{"restart-strategy"}, Default: "", Flink: "none set", parse: restartKind,
-		Doc: "What happens when a task fails: `none` (also `off`, `disable`), `fixed-delay`, `failure-rate` or `exponential-delay`. Not set: `exponential-delay` when there are checkpoints, `none` otherwise."}
-	FixedDelayAttempts = Key[int]{Name: "restart-strategy.fixed-delay.attempts", Default: 1, parse: integer(0, unlimited),
-		Doc: "How often the job is restarted before it fails."}
-	FixedDelay = Key[time.Duration]{Name: "restart-strategy.fixed-delay.delay", Default: time.Second, parse: duration(0),
-		Doc: "The wait before a restart."}
-	FailureRateMax = Key[int]{Name: "restart-strategy.failure-rate.max-failures-per-interval", Default: 1, parse: integer(1, unlimited),
-		Doc: "How many failures in one interval are followed by a restart; one more and the job fails."}
-	FailureRateInterval = Key[time.Duration]{Name: "restart-strategy.failure-rate.failure-rate-interval", Default: time.Minute, parse: duration(time.Millisecond),
-		Doc: "The interval in which failures are counted."}
-	FailureRateDelay = Key[time.Duration]{Name: "restart-strategy.failure-rate.delay", Default: time.Second, parse: duration(0),
-		Doc: "The wait before a restart."}
-	InitialBackoff = Key[time.Duration]{Name: "restart-strategy.exponential-delay.initial-backoff", Default: time.Second, parse: duration(time.Millisecond),
-		Doc: "The wait before the first restart."}
-	MaxBackoff = Key[time.Duration]{Name: "restart-strategy.exponential-delay.max-backoff", Default: time.Minute, parse: duration(time.Millisecond),
-		Doc: "The longest wait before a restart."}
-	BackoffMultiplier = Key[float64]{Name: "restart-strategy.exponential-delay.backoff-multiplier", Default: 1.5,
+	RestartType = Key[RestartKind]{
+		Name: "restart-strategy.type", Old: []string{"restart-strategy"}, Default: "", Flink: "none set", parse: restartKind,
+		Doc: "What happens when a task fails: `none` (also `off`, `disable`), `fixed-delay`, `failure-rate` or `exponential-delay`. Not set: `exponential-delay` when there are checkpoints, `none` otherwise.",
+	}
+	FixedDelayAttempts = Key[int]{
+		Name: "restart-strategy.fixed-delay.attempts", Default: 1, parse: integer(0, unlimited),
+		Doc: "How often the job is restarted before it fails.",
+	}
+	FixedDelay = Key[time.Duration]{
+		Name: "restart-strategy.fixed-delay.delay", Default: time.Second, parse: duration(0),
+		Doc: "The wait before a restart.",
+	}
+	FailureRateMax = Key[int]{
+		Name: "restart-strategy.failure-rate.max-failures-per-interval", Default: 1, parse: integer(1, unlimited),
+		Doc: "How many failures in one interval are followed by a restart; one more and the job fails.",
+	}
+	FailureRateInterval = Key[time.Duration]{
+		Name: "restart-strategy.failure-rate.failure-rate-interval", Default: time.Minute, parse: duration(time.Millisecond),
+		Doc: "The interval in which failures are counted.",
+	}
+	FailureRateDelay = Key[time.Duration]{
+		Name: "restart-strategy.failure-rate.delay", Default: time.Second, parse: duration(0),
+		Doc: "The wait before a restart.",
+	}
+	InitialBackoff = Key[time.Duration]{
+		Name: "restart-strategy.exponential-delay.initial-backoff", Default: time.Second, parse: duration(time.Millisecond),
+		Doc: "The wait before the first restart.",
+	}
+	MaxBackoff = Key[time.Duration]{
+		Name: "restart-strategy.exponential-delay.max-backoff", Default: time.Minute, parse: duration(time.Millisecond),
+		Doc: "The longest wait before a restart.",
+	}
+	BackoffMultiplier = Key[float64]{
+		Name: "restart-strategy.exponential-delay.backoff-multiplier", Default: 1.5,
 		parse: number(func(f float64) bool { return f > 1 }, "want a number greater than 1"),
-		Doc:   "Each wait is this many times the one before."}
-	ResetBackoffThreshold = Key[time.Duration]{Name: "restart-strategy.exponential-delay.reset-backoff-threshold", Default: time.Hour, parse: duration(time.Millisecond),
-		Doc: "How long the job has to run without a failure for the wait to start small again."}
-	BackoffJitter = Key[float64]{Name: "restart-strategy.exponential-delay.jitter-factor", Default: 0.1,
+		Doc:   "Each wait is this many times the one before.",
+	}
+	ResetBackoffThreshold = Key[time.Duration]{
+		Name: "restart-strategy.exponential-delay.reset-backoff-threshold", Default: time.Hour, parse: duration(time.Millisecond),
+		Doc: "How long the job has to run without a failure for the wait to start small again.",
+	}
+	BackoffJitter = Key[float64]{
+		Name: "restart-strategy.exponential-delay.jitter-factor", Default: 0.1,
 		parse: number(func(f float64) bool { return f >= 0 && f <= 1 }, "want a number from 0 to 1"),
-		Doc:   "The part of each wait by which it is made longer or shorter at random, from 0 to 1."}
-	BackoffAttempts = Key[int]{Name: "restart-strategy.exponential-delay.attempts-before-reset-backoff", Default: unlimited, parse: integer(1, unlimited),
-		Doc: "How many failures may follow one another before the job fails. The default is without limit."}
-	FailoverStrategy = Key[Failover]{Name: "jobmanager.execution.failover-strategy", Default: FailoverRegion, parse: oneOf(FailoverRegion, FailoverFull),
-		Doc: "`region` restarts the tasks that are connected with the one that failed, `full` all tasks of the job."}
+		Doc:   "The part of each wait by which it is made longer or shorter at random, from 0 to 1.",
+	}
+	BackoffAttempts = Key[int]{
+		Name: "restart-strategy.exponential-delay.attempts-before-reset-backoff", Default: unlimited, parse: integer(1, unlimited),
+		Doc: "How many failures may follow one another before the job fails. The default is without limit.",
+	}
+	FailoverStrategy = Key[Failover]{
+		Name: "jobmanager.execution.failover-strategy", Default: FailoverRegion, parse: oneOf(FailoverRegion, FailoverFull),
+		Doc: "`region` restarts the tasks that are connected with the one that failed, `full` all tasks of the job.",
+	}
 )
 
 // The process.
 var (
-	TaskSlots = Key[int]{Name: "taskmanager.numberOfTaskSlots", Default: 0, Flink: "1", parse: integer(0, 1<<15),
-		Doc: "How many slots there are: the greatest parallelism that runs. 0: as many as the jobs need."}
-	ProcessMemory = Key[Bytes]{Name: "taskmanager.memory.process.size", Default: 0, Flink: "none", parse: ParseBytes,
-		Doc: "The memory that the process may have resident, as `--memory`: a job that needs more fails with the operator that holds the most. 0: it grows with the state."}
-	NetworkMemory = Key[Bytes]{Name: "taskmanager.memory.network.max", Old: []string{"taskmanager.network.memory.max"}, Default: 0, Flink: "unlimited", parse: ParseBytes,
-		Doc: "The memory for records on their way between tasks. 0: derived from the process memory."}
-	HeartbeatInterval = Key[time.Duration]{Name: "heartbeat.interval", Default: 10 * time.Second, parse: duration(time.Millisecond),
-		Doc: "How often JobManager and TaskManager tell each other that they live."}
-	HeartbeatTimeout = Key[time.Duration]{Name: "heartbeat.timeout", Default: 50 * time.Second, parse: duration(time.Millisecond),
-		Doc: "How long one may be silent before the other takes it for lost. It must exceed the interval."}
+	TaskSlots = Key[int]{
+		Name: "taskmanager.numberOfTaskSlots", Default: 0, Flink: "1", parse: integer(0, 1<<15),
+		Doc: "How many slots there are: the greatest parallelism that runs. 0: as many as the jobs need.",
+	}
+	ProcessMemory = Key[Bytes]{
+		Name: "taskmanager.memory.process.size", Default: 0, Flink: "none", parse: ParseBytes,
+		Doc: "The memory that the process may have resident, as `--memory`: a job that needs more fails with the operator that holds the most. 0: it grows with the state.",
+	}
+	NetworkMemory = Key[Bytes]{
+		Name: "taskmanager.memory.network.max", Old: []string{"taskmanager.network.memory.max"}, Default: 0, Flink: "unlimited", parse: ParseBytes,
+		Doc: "The memory for records on their way between tasks. 0: derived from the process memory.",
+	}
+	HeartbeatInterval = Key[time.Duration]{
+		Name: "heartbeat.interval", Default: 10 * time.Second, parse: duration(time.Millisecond),
+		Doc: "How often JobManager and TaskManager tell each other that they live.",
+	}
+	HeartbeatTimeout = Key[time.Duration]{
+		Name: "heartbeat.timeout", Default: 50 * time.Second, parse: duration(time.Millisecond),
+		Doc: "How long one may be silent before the other takes it for lost. It must exceed the interval.",
+	}
 )
 
 // REST.
 var (
-	RestAddress = Key[string]{Name: "rest.address", Default: "127.0.0.1", Flink: "none", parse: parseText,
-		Doc: "The host under which clients reach the REST server."}
-	RestPort = Key[int]{Name: "rest.port", Old: []string{"web.port", "jobmanager.web.port"}, Default: 8081, parse: port,
-		Doc: "The port under which clients reach the REST server, and on which it listens unless rest.bind-port is set. 0 takes a free one."}
-	RestBindAddress = Key[string]{Name: "rest.bind-address", Old: []string{"web.address", "jobmanager.web.address"}, Default: "127.0.0.1", Flink: "none", parse: parseText,
-		Doc: "The address on which the REST server listens. Nothing protects it: leave it on loopback, or make sure who reaches it."}
-	RestBindPorts = Key[[]int]{Name: "rest.bind-port", Default: nil, Flink: "8081", parse: ports,
-		Doc: "The ports on which the REST server tries to listen, in turn: numbers and ranges such as `8081,9000-9010`. Not set: rest.port."}
-	RestStoreDuration = Key[time.Duration]{Name: "rest.async.store-duration", Default: 5 * time.Minute, parse: duration(0),
-		Doc: "How long the result of a triggered savepoint or checkpoint can be asked for."}
-	WebRefreshInterval = Key[time.Duration]{Name: "web.refresh-interval", Old: []string{"jobmanager.web.refresh-interval"}, Default: 3 * time.Second, parse: duration(time.Millisecond),
-		Doc: "How often clients are told to ask again (in /config), and how old the metrics of REST may be."}
-	WebHistory = Key[int]{Name: "web.history", Old: []string{"jobmanager.web.history"}, Default: 5, parse: integer(0, unlimited),
-		Doc: "How many ended jobs REST still shows."}
-	WebCheckpointsHistory = Key[int]{Name: "web.checkpoints.history", Old: []string{"jobmanager.web.checkpoints.history"}, Default: 10, parse: integer(0, unlimited),
-		Doc: "How many past checkpoints of a job REST shows."}
-	WebExceptionHistory = Key[int]{Name: "web.exception-history-size", Default: 16, parse: integer(1, unlimited),
-		Doc: "How many past failures of a job REST shows."}
+	RestAddress = Key[string]{
+		Name: "rest.address", Default: "127.0.0.1", Flink: "none", parse: parseText,
+		Doc: "The host under which clients reach the REST server.",
+	}
+	RestPort = Key[int]{
+		Name: "rest.port", Old: []string{"web.port", "jobmanager.web.port"}, Default: 8081, parse: port,
+		Doc: "The port under which clients reach the REST server, and on which it listens unless rest.bind-port is set. 0 takes a free one.",
+	}
+	RestBindAddress = Key[string]{
+		Name: "rest.bind-address", Old: []string{"web.address", "jobmanager.web.address"}, Default: "127.0.0.1", Flink: "none", parse: parseText,
+		Doc: "The address on which the REST server listens. Nothing protects it: leave it on loopback, or make sure who reaches it.",
+	}
+	RestBindPorts = Key[[]int]{
+		Name: "rest.bind-port", Default: nil, Flink: "8081", parse: ports,
+		Doc: "The ports on which the REST server tries to listen, in turn: numbers and ranges such as `8081,9000-9010`. Not set: rest.port.",
+	}
+	RestStoreDuration = Key[time.Duration]{
+		Name: "rest.async.store-duration", Default: 5 * time.Minute, parse: duration(0),
+		Doc: "How long the result of a triggered savepoint or checkpoint can be asked for.",
+	}
+	WebRefreshInterval = Key[time.Duration]{
+		Name: "web.refresh-interval", Old: []string{"jobmanager.web.refresh-interval"}, Default: 3 * time.Second, parse: duration(time.Millisecond),
+		Doc: "How often clients are told to ask again (in /config), and how old the metrics of REST may be.",
+	}
+	WebHistory = Key[int]{
+		Name: "web.history", Old: []string{"jobmanager.web.history"}, Default: 5, parse: integer(0, unlimited),
+		Doc: "How many ended jobs REST still shows.",
+	}
+	WebCheckpointsHistory = Key[int]{
+		Name: "web.checkpoints.history", Old: []string{"jobmanager.web.checkpoints.history"}, Default: 10, parse: integer(0, unlimited),
+		Doc: "How many past checkpoints of a job REST shows.",
+	}
+	WebExceptionHistory = Key[int]{
+		Name: "web.exception-history-size", Default: 16, parse: integer(1, unlimited),
+		Doc: "How many past failures of a job REST shows.",
+	}
 )
 
 // acted are the keys above, in the order of the reference page.

@@ -2,6 +2,7 @@ package config
 
 import (
 	_ "embed"
+	"slices"
 	"strings"
 )
 
@@ -56,7 +57,7 @@ func rules(yield func(rule) bool) {
 func lookup(name string) (found rule, ok bool) {
 	best := -1
 	for r := range rules {
-		if r.name == name || (r.old != "" && contains(r.old, name)) {
+		if r.name == name || slices.Contains(strings.Fields(r.old), name) {
 			return r, true
 		}
 		if prefix, isPattern := strings.CutSuffix(r.name, "*"); isPattern &&
@@ -68,27 +69,11 @@ func lookup(name string) (found rule, ok bool) {
 	return found, ok
 }
 
-// contains reports whether one of the words is the name.
-func contains(words, name string) bool {
-	for w := range strings.FieldsSeq(words) {
-		if w == name {
-			return true
-		}
-	}
-	return false
-}
-
 // keyByName finds the key that is acted on under a current or an older name; nil if there is none.
 func keyByName(name string) key {
 	for _, k := range acted {
-		current, old := k.names()
-		if current == name {
+		if current, old := k.names(); current == name || slices.Contains(old, name) {
 			return k
-		}
-		for _, o := range old {
-			if o == name {
-				return k
-			}
 		}
 	}
 	return nil

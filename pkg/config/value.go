@@ -193,17 +193,18 @@ func parseBool(text string) (bool, error) {
 	return false, errors.New("want true or false")
 }
 
-// integer reads a whole number from min to max.
-func integer(min, max int) func(string) (int, error) {
+// integer reads a whole number from least to most.
+func integer(least, most int) func(string) (int, error) {
 	return func(text string) (int, error) {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < min || n > max {
-			if max == math.MaxInt32 {
-				return 0, fmt.Errorf("want a whole number of at least %d", min)
-			}
-			return 0, fmt.Errorf("want a whole number from %d to %d", min, max)
+		switch {
+		case err == nil && n >= least && n <= most:
+			return n, nil
+		case most == unlimited:
+			return 0, fmt.Errorf("want a whole number of at least %d", least)
+		default:
+			return 0, fmt.Errorf("want a whole number from %d to %d", least, most)
 		}
-		return n, nil
 	}
 }
 
@@ -218,12 +219,12 @@ func number(fits func(float64) bool, want string) func(string) (float64, error) 
 	}
 }
 
-// duration reads a duration of at least min.
-func duration(min time.Duration) func(string) (time.Duration, error) {
+// duration reads a duration of at least that.
+func duration(least time.Duration) func(string) (time.Duration, error) {
 	return func(text string) (time.Duration, error) {
 		d, err := ParseDuration(text)
-		if err == nil && d < min {
-			return 0, fmt.Errorf("want at least %s", FormatDuration(min))
+		if err == nil && d < least {
+			return 0, fmt.Errorf("want at least %s", FormatDuration(least))
 		}
 		return d, err
 	}
