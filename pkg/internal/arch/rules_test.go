@@ -23,10 +23,10 @@ var layers = [][]string{
 	// Contracts that users implement or hold.
 	{"pkg/connector", "pkg/state"},
 	// Decisions, and what the two hosts tell each other.
-	{"pkg/internal/align", "pkg/internal/checkpoint", "pkg/internal/commit", "pkg/internal/graph", "pkg/internal/ha", "pkg/internal/rpc"},
-	{"pkg/internal/backend", "pkg/internal/exchange", "pkg/internal/execution"},
+	{"pkg/internal/align", "pkg/internal/checkpoint", "pkg/internal/commit", "pkg/internal/graph", "pkg/internal/ha/...", "pkg/internal/rpc/..."},
+	{"pkg/internal/backend/...", "pkg/internal/exchange/...", "pkg/internal/execution"},
 	{"pkg/internal/task"},
-	{"pkg/internal/operator"},
+	{"pkg/internal/operator/..."},
 	// The two hosts never import each other.
 	{"pkg/internal/jobmanager", "pkg/internal/taskmanager", "pkg/stream"},
 	{"pkg/internal/rest"},
