@@ -14,6 +14,9 @@ import (
 	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
 )
 
+// ErrUnreachable is wrapped when a call did not reach a handler, or its answer was lost: it may be repeated.
+var ErrUnreachable = errors.New("unreachable")
+
 // Header returns the header of a call.
 func Header(job base.JobID, epoch base.Epoch) *rpcv1.Header {
 	return &rpcv1.Header{JobId: job[:], Epoch: int64(epoch)}

@@ -107,7 +107,7 @@ func declassify(ctx context.Context, method string, req, reply any, cc *grpc.Cli
 		}
 	}
 	// No handler was reached, or its answer was lost: the call may be repeated.
-	return fmt.Errorf("%s: %s: %s", method, st.Code(), st.Message())
+	return fmt.Errorf("%s: %w: %s: %s", method, rpc.ErrUnreachable, st.Code(), st.Message())
 }
 
 // Client is a connection to another process; it connects when it is first used, and again when it was lost. It is safe for concurrent use.

@@ -1,0 +1,229 @@
+// Package taskmanager is the shell around the tasks of one process: it registers with the leading JobManager, starts and cancels tasks as it is told, and
+// reports what they say.
+//
+// Start with New and Run. Its law: no task outlives the leader it was deployed by. When the leader has not answered for the heartbeat timeout, by this
+// process's monotonic clock, all tasks are canceled before anybody else is listened to.
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
+	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
+	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
+	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
+	"github.com/rivulet-io/rivulet/pkg/internal/task"
+	"github.com/rivulet-io/rivulet/pkg/metrics"
+)
+
+// Config is what a TaskManager needs.
+type Config struct {
+	// ID names this run of the process; another run has another one.
+	ID string
+	// Network reaches the JobManager at JobManager, and is where this process listens, at Address (empty: chosen by the network).
+	Network             grpcrpc.Network
+	Address, JobManager string
+	// Slots is how many slots it offers.
+	Slots int
+	// Program returns the code of a job; an error refuses the deployment.
+	Program func(job string, args []string) (task.Program, error)
+	Storage task.Storage
+	// Exchange connects the tasks of this process.
+	Exchange *exchange.Network
+	// ChannelBytes and BufferBytes are the bounds of a channel, and of what a source or sink holds, in bytes.
+	ChannelBytes, BufferBytes int
+	Metrics                   *metrics.Registry
+	// Version is that of the binary, for people.
+	Version string
+	Logger  *slog.Logger
+}
+
+// retryInterval is the pause between two attempts to reach the JobManager.
+const retryInterval = 200 * time.Millisecond
+
+// TaskManager runs tasks.
+type TaskManager struct {
+	rpcv1.UnimplementedTaskManagerServiceServer
+	cfg   Config
+	log   *slog.Logger
+	fence rpc.Fence
+
+	mu struct {
+		sync.Mutex
+		tasks   map[base.SubtaskID]*running
+		jobs    map[base.JobID]int // running tasks per job
+		session *session
+	}
+	// all counts the goroutines of tasks.
+	all sync.WaitGroup
+}
+
+// New returns a TaskManager that has not started.
+func New(cfg Config) *TaskManager {
+	t := &TaskManager{cfg: cfg, log: cfg.Logger}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	t.log = t.log.With(slog.String("task_manager", cfg.ID))
+	t.mu.tasks = map[base.SubtaskID]*running{}
+	t.mu.jobs = map[base.JobID]int{}
+	return t
+}
+
+// Run serves until ctx ends: then it cancels all tasks, waits for them, and tells the JobManager that it leaves.
+func (t *TaskManager) Run(ctx context.Context) error {
+	l, err := t.cfg.Network.Listen(t.cfg.Address)
+	if err != nil {
+		return fmt.Errorf("task manager %s: %w", t.cfg.ID, err)
+	}
+	server := grpcrpc.NewServer(nil, t)
+	client, err := grpcrpc.Dial(t.cfg.Network, t.cfg.JobManager)
+	if err != nil {
+		return errors.Join(fmt.Errorf("task manager %s: %w", t.cfg.ID, err), l.Close())
+	}
+	var g errgroup.Group
+	g.Go(func() error { return server.Serve(l) })
+	g.Go(func() error {
+		defer server.Close()
+		return t.lead(ctx, client.JobManager(), l.Addr())
+	})
+	err = g.Wait()
+	t.all.Wait()
+	return errors.Join(err, client.Close())
+}
+
+// lead registers and follows one leader after another, until ctx ends.
+func (t *TaskManager) lead(ctx context.Context, jm rpcv1.JobManagerServiceClient, addr net.Addr) error {
+	said := ""
+	for ctx.Err() == nil {
+		req := &rpcv1.RegisterRequest{
+			Header: rpc.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, RpcAddress: addr.String(), DataAddress: addr.String(),
+			Slots: int32(t.cfg.Slots), Version: t.cfg.Version,
+		}
+		call, cancel := context.WithTimeout(ctx, 10*time.Second)
+		resp, err := jm.Register(call, req)
+		cancel()
+		if err != nil {
+			if base.ClassOf(err) == base.ClassPermanent {
+				return fmt.Errorf("task manager %s: register: %w", t.cfg.ID, err)
+			}
+			if ctx.Err() == nil && said != err.Error() {
+				said = err.Error()
+				t.log.Warn("JobManager is out of reach, trying on", slog.Any("err", err))
+			}
+			wait(ctx, retryInterval)
+			continue
+		}
+		said = ""
+		if t.fence.Check(resp.GetEpoch()) != nil {
+			wait(ctx, retryInterval) // an old leader that does not know yet
+			continue
+		}
+		if err := t.follow(ctx, jm, resp); ctx.Err() == nil {
+			t.log.Warn("lost the JobManager, its tasks were canceled", slog.Any("err", err))
+		}
+	}
+	return nil
+}
+
+// wait returns after d or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// follow is one registration: it sends heartbeats and reports until the leader is lost or ctx ends; all tasks have ended when it returns.
+func (t *TaskManager) follow(ctx context.Context, jm rpcv1.JobManagerServiceClient, reg *rpcv1.RegisterResponse) error {
+	interval := time.Duration(reg.GetHeartbeatIntervalMs()) * time.Millisecond
+	timeout := time.Duration(reg.GetHeartbeatTimeoutMs()) * time.Millisecond
+	s := newSession(jm, reg.GetEpoch(), t.log)
+	t.mu.Lock()
+	t.mu.session = s
+	t.mu.Unlock()
+	t.log.Debug("registered", slog.Int64("epoch", reg.GetEpoch()))
+	var g errgroup.Group
+	g.Go(func() error { s.run(); return nil })
+
+	err := t.beat(ctx, s, interval, timeout)
+	lost := err
+	if lost == nil {
+		lost = base.ErrCanceled
+	}
+	t.mu.Lock()
+	t.mu.session = nil
+	t.mu.Unlock()
+	t.cancelAll()
+	if err != nil {
+		// Nobody hears reports any more, and nobody may wait for that.
+		s.close(lost)
+		t.all.Wait()
+	} else {
+		t.all.Wait()
+		s.drain()
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		_, uerr := jm.Unregister(call, &rpcv1.UnregisterRequest{Header: rpc.Header(base.JobID{}, base.Epoch(s.epoch)), TaskManagerId: t.cfg.ID})
+		cancel()
+		if uerr != nil {
+			t.log.Debug("unregister", slog.Any("err", uerr))
+		}
+		s.close(lost)
+	}
+	return errors.Join(err, g.Wait())
+}
+
+// beat sends a heartbeat each interval. It returns nil when ctx ends, and an error when the leader has not answered for timeout or has refused us.
+func (t *TaskManager) beat(ctx context.Context, s *session, interval, timeout time.Duration) error {
+	heard := time.Now() // monotonic
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for seq := int64(1); ; seq++ {
+		call, cancel := context.WithDeadline(ctx, heard.Add(timeout))
+		sent := time.Now()
+		resp, err := s.jm.Heartbeat(call, &rpcv1.HeartbeatRequest{
+			Header: rpc.Header(base.JobID{}, base.Epoch(s.epoch)), TaskManagerId: t.cfg.ID, Sequence: seq,
+		})
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil && resp.GetEpoch() == s.epoch:
+			heard = sent
+		case err == nil:
+			return fmt.Errorf("epoch %d answered, not %d: %w", resp.GetEpoch(), s.epoch, base.ErrFenced)
+		case !errors.Is(err, rpc.ErrUnreachable):
+			return fmt.Errorf("heartbeat: %w", err)
+		}
+		next := tick.C
+		left := time.NewTimer(time.Until(heard.Add(timeout)))
+		var retry <-chan time.Time
+		if err != nil {
+			retry = time.After(min(retryInterval, interval))
+		}
+		select {
+		case <-next:
+		case <-retry:
+		case <-ctx.Done():
+		case <-left.C:
+		}
+		left.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(heard) >= timeout {
+			return fmt.Errorf("no answer to heartbeats for %v", timeout)
+		}
+	}
+}
