@@ -1,4 +1,0 @@
-package codec
-
-// Schema describes an encoding.
-type Schema struct{}
