@@ -196,7 +196,7 @@ type ReadPointer struct {
 	Path string
 }
 
-// Notify tells tasks the outcome of a checkpoint, and how far commits are recorded. It is also sent with a checkpoint already told of when Ledger has grown.
+// Notify tells tasks the outcome of a checkpoint, and how far commits are recorded. Intermediate savepoints are not told of when they succeed: they commit nothing.
 type Notify struct {
 	ID       base.CheckpointID
 	Complete bool
