@@ -112,8 +112,8 @@ func (c *Coordinator) pointerWritten(e PointerWritten, now time.Time) {
 		c.abort(p, "writing the pointer to it: "+e.Err, true, now)
 	default:
 		// Nothing may be deleted: the pointer may name it. Read it back, the first time at once.
-		if p.doomed == "" {
-			p.doomed = "unknown"
+		if !p.readBack {
+			p.readBack = true
 			c.emit(ReadPointer{ID: p.id, Path: c.path(p)})
 		} else {
 			p.retry = now.Add(retryAfter)
@@ -134,7 +134,7 @@ func (c *Coordinator) complete(p *pending, now time.Time) {
 		return
 	}
 	c.failures, c.lastDone = 0, now
-	if p.full {
+	if p.full && !p.savepoint() {
 		c.full = false
 	}
 	c.keep(&retained{Snapshot: s, savepoint: p.savepoint()})
@@ -165,6 +165,13 @@ func (c *Coordinator) complete(p *pending, now time.Time) {
 		}
 	}
 	c.prune()
+}
+
+// recover notes that what a snapshot of an earlier run had prepared may be open. Tasks of then are not those of now: only LedgerWritten says that it is done.
+func (c *Coordinator) recover(s Snapshot) {
+	if s.ID > c.ledger && prepared(s.Metadata) {
+		c.uncommitted[slot{}] = append(c.uncommitted[slot{}], s.ID)
+	}
 }
 
 func (c *Coordinator) committed(key slot, upTo base.CheckpointID) {

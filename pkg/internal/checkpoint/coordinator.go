@@ -123,6 +123,7 @@ type pending struct {
 	meta        *snapshotv1.Metadata
 	size        int64
 	doomed      string    // why it fails as soon as a write that is under way has ended
+	readBack    bool      // the outcome of writing the pointer was unknown
 	retry       time.Time // of reading the pointer
 	record      *Record
 }
@@ -182,6 +183,7 @@ func New(graph *planv1.JobGraph, cfg Config) *Coordinator {
 		}
 	}
 	for _, s := range cfg.Retain {
+		c.recover(s)
 		c.keep(&retained{Snapshot: s, savepoint: s.Metadata.GetKind() != snapshotv1.Kind_KIND_CHECKPOINT})
 	}
 	return c
@@ -229,6 +231,9 @@ func (c *Coordinator) emit(e Effect) { c.out = append(c.out, e) }
 func (c *Coordinator) start(e Start, now time.Time) {
 	c.active, c.failures = true, 0
 	c.due = now.Add(e.FirstDelay)
+	for _, id := range e.Tasks {
+		c.task(Task{ID: id, State: rpcv1.TaskState_TASK_STATE_DEPLOYING}, now)
+	}
 	r := e.Restored
 	if r == nil {
 		return
@@ -239,16 +244,26 @@ func (c *Coordinator) start(e Start, now time.Time) {
 	if claim == TakeOver && r.Base == c.cfg.Dir {
 		claim = Own // what lies in the job's own directory is shared with its own checkpoints
 	}
-	if claim != Own {
-		c.full = true
+	if r.Base != c.cfg.Dir {
+		c.full = true // checkpoints name files of their own directory only
 	}
 	// Newer ones were passed over because they are damaged.
 	for i := len(c.retain) - 1; i >= 0 && claim == Own && c.retain[i].ID > r.ID; i-- {
 		c.drop(c.retain[i])
 		c.retain = c.retain[:i]
 	}
+	if claim == Own {
+		for key, ids := range c.uncommitted {
+			if ids = slices.DeleteFunc(ids, func(id base.CheckpointID) bool { return id > r.ID }); len(ids) == 0 {
+				delete(c.uncommitted, key)
+			} else {
+				c.uncommitted[key] = ids
+			}
+		}
+	}
 	known := func(k *retained) bool { return k.ID == r.ID && k.Path == r.Path }
 	if !slices.ContainsFunc(c.retain, known) {
+		c.recover(r.Snapshot)
 		c.keep(&retained{Snapshot: r.Snapshot, claim: claim, savepoint: claim == Own && r.Metadata.GetKind() != snapshotv1.Kind_KIND_CHECKPOINT})
 	}
 }

@@ -75,6 +75,7 @@ func (w *world) run(d *datadriven.TestData) string {
 		return "ok"
 	case "start":
 		e := Start{FirstDelay: dur("first")}
+		w.each(d, func(t base.SubtaskID) Event { e.Tasks = append(e.Tasks, t); return Tick{} })
 		if n := base.CheckpointID(num("restored")); n > 0 {
 			e.Restored = &Restored{Snapshot: w.meta[n], Claim: map[string]Claim{"": Own, "no-claim": NoClaim, "claim": TakeOver}[str("claim")]}
 			if e.Restored.ID == 0 { // of another job

@@ -15,8 +15,10 @@ type Event interface{ event() }
 type Start struct {
 	// FirstDelay is when the first periodic checkpoint is due. Flink: random within [min-pause, interval], and min-pause after a failover; Rivulet: 0 after a restore.
 	FirstDelay time.Duration
-	// Restored is what the tasks were restored from; nil when they started without state.
+	// Restored is what the tasks were restored from; nil when they started without state. What it had prepared is not taken to be committed until LedgerWritten says so.
 	Restored *Restored
+	// Tasks are those being deployed: they do not run until Task says so.
+	Tasks []base.SubtaskID
 }
 
 // Restored says what tasks were restored from.
