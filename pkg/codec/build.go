@@ -128,10 +128,10 @@ func (b *builder) build(t reflect.Type, path string) (*node, *Schema, error) {
 	n, s := &node{size: t.Size(), typ: t, fixed: -1}, &Schema{}
 	number := b.number
 	if t.Name() != "" {
-		s.name = t.String()
 		switch t.Kind() {
 		case reflect.Struct, reflect.Array, reflect.Slice, reflect.Map, reflect.Pointer:
 			if t != typeTime {
+				s.name = t.String()
 				b.seen[t] = seenType{n, number}
 			}
 		}
@@ -205,7 +205,7 @@ func (b *builder) build(t reflect.Type, path string) (*node, *Schema, error) {
 		err = b.array(t, n, s, path)
 	case reflect.Slice, reflect.Map, reflect.Pointer:
 		if b.key {
-			return nil, nil, refuseKey(path, k.String()+"s")
+			return nil, nil, refuseKey(path, map[reflect.Kind]string{reflect.Slice: "slices", reflect.Map: "maps", reflect.Pointer: "pointers"}[k])
 		}
 		n.min, n.mutable, n.extra = 1, true, true
 		err = b.reference(t, n, s, path)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Report says what lies between the schema that values were written under and the one they are read under. Fields are named by path, as in "Click.Home.Zip".
@@ -32,11 +33,17 @@ func (e *MismatchError) Error() string {
 // they had (`rivulet:"new,was=old"`). Integers and floats may become wider. Whether the schemas are Timed does not matter.
 func Compare(was, is *Schema) (Report, error) {
 	c := comparison{was: was.preorder(nil), is: is.preorder(nil), seen: make(map[[2]*Schema]bool)}
-	root := is.name
-	if root == "" {
-		root = "value"
+	err := c.compare(was, is, rootName(is))
+	return c.report, err
+}
+
+// rootName is where paths begin: the type's name without its package.
+func rootName(s *Schema) string {
+	if s.kind != kindStruct || s.name == "" {
+		return "value"
 	}
-	return c.report, c.compare(was, is, root)
+	plain, _, _ := strings.Cut(s.name, "[")
+	return s.name[strings.LastIndexByte(plain, '.')+1:]
 }
 
 // CompareKey is Compare for keys, whose encoding never changes: only names may. Anything else is a *MismatchError.
