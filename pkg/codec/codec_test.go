@@ -348,7 +348,9 @@ func (celsiusCodec) Decode(src []byte, v *celsius) (int, error) {
 	if len(src) < 2 {
 		return 0, codec.ErrCorrupt
 	}
-	v.degrees = int16(src[0]) | int16(src[1])<<8
+	if v.degrees = int16(src[0]) | int16(src[1])<<8; v.degrees < -273 {
+		return 0, codec.ErrCorrupt
+	}
 	return 2, nil
 }
 func (celsiusCodec) Size(celsius) int       { return 2 }
