@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"net/url"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -252,7 +254,7 @@ func TestMutable(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	if got := must[[]string](t).Size([]string{"abcd", "efgh"}); got != 24+32+8 {
+	if got := must[[]string](t).Size([]string{"abcd", "efgh"}); got != int(reflect.TypeFor[[]string]().Size()+2*reflect.TypeFor[string]().Size())+8 {
 		t.Errorf("Size = %d", got)
 	}
 	if got := must[map[int64]int64](t).Size(map[int64]int64{1: 1}); got < 24 {
@@ -400,6 +402,73 @@ func TestAllocations(t *testing.T) {
 		A string
 		B int
 	}{"text", 1}))
+}
+
+func TestSharing(t *testing.T) {
+	type record struct {
+		A, B string
+		C    int
+	}
+	b, err := must[record](t).Append(nil, record{"first", "second", 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	decode := codec.Sharing(must[record](t))
+	var v record
+	if n := testing.AllocsPerRun(10, func() {
+		if _, err := decode(b, &v); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 || v != (record{"first", "second", 3}) {
+		t.Errorf("%v allocations, %+v", n, v)
+	}
+	// Bytes can be changed by who gets them, so they are not shared.
+	src := []byte{3, 1, 2}
+	var raw []byte
+	if _, err := codec.Sharing(must[[]byte](t))(src, &raw); err != nil || &raw[0] == &src[1] {
+		t.Error("bytes are shared", err)
+	}
+}
+
+// TestDeepOnSmallStack encodes and copies values that lie on a stack which has to grow, and garbage collections run meanwhile.
+func TestDeepOnSmallStack(t *testing.T) {
+	var long *list
+	for i := range 9000 {
+		long = &list{i, long}
+	}
+	type holder struct {
+		Before string
+		List   *list
+		Words  []string
+		M      map[string]*list
+	}
+	c := must[holder](t)
+	done := make(chan error)
+	for i := range 4 {
+		go func() {
+			v := holder{strings.Repeat("x", i), long, []string{strings.Repeat("y", i)}, map[string]*list{"k": {7, nil}}}
+			var err error
+			for range 5 {
+				v = c.Copy(v)
+				runtime.GC()
+				b, e := c.Append(nil, v)
+				var got holder
+				if e == nil {
+					_, e = c.Decode(b, &got)
+				}
+				if e != nil || got.Before != strings.Repeat("x", i) || got.Words[0] != strings.Repeat("y", i) || got.List.Next.Value != 8998 || got.M["k"].Value != 7 {
+					err = fmt.Errorf("decoded another value: %q %q, %w", got.Before, got.Words, e)
+				}
+				v = got
+			}
+			done <- err
+		}()
+	}
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func exercise[T any](t testing.TB, buf *[]byte, v T) func() {

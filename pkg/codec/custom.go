@@ -144,7 +144,7 @@ func (n *node) appendFramed(dst []byte, p unsafe.Pointer) (_ []byte, err error) 
 		return dst, fmt.Errorf("%v: %w", n.typ, err)
 	}
 	size := len(dst) - start
-	if size < 0 || size >= frameNil {
+	if uint64(size) >= frameNil {
 		return dst, fmt.Errorf("%v: encoding of %d bytes has no valid length", n.typ, size)
 	}
 	binary.LittleEndian.PutUint32(dst[start-frameBytes:], uint32(size))

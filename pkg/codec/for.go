@@ -75,7 +75,7 @@ type rawCodec[T any] struct{ n *node }
 
 func (c rawCodec[T]) Append(dst []byte, v T) ([]byte, error) {
 	if unsafe.Sizeof(v) == 8 {
-		return binary.NativeEndian.AppendUint64(dst, *(*uint64)(unsafe.Pointer(&v))), nil
+		return binary.NativeEndian.AppendUint64(dst, binary.NativeEndian.Uint64(memory(unsafe.Pointer(&v), 8))), nil
 	}
 	return append(dst, memory(unsafe.Pointer(&v), int(unsafe.Sizeof(v)))...), nil
 }

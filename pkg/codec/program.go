@@ -38,7 +38,7 @@ func (n *node) append(dst []byte, p unsafe.Pointer, depth int) ([]byte, error) {
 			switch s.op {
 			case opRaw:
 				if s.n == 8 {
-					dst = binary.NativeEndian.AppendUint64(dst, *(*uint64)(q))
+					dst = binary.NativeEndian.AppendUint64(dst, binary.NativeEndian.Uint64(memory(q, 8)))
 				} else {
 					dst = append(dst, memory(q, s.n)...)
 				}
@@ -228,7 +228,7 @@ func (n *node) decode(src []byte, p unsafe.Pointer, r reading) (int, error) {
 					return 0, ErrCorrupt
 				}
 				if s.n == 8 {
-					*(*uint64)(q) = binary.NativeEndian.Uint64(src[at:])
+					binary.NativeEndian.PutUint64(memory(q, 8), binary.NativeEndian.Uint64(src[at:]))
 				} else {
 					copy(memory(q, s.n), src[at:])
 				}
