@@ -239,8 +239,7 @@ func (b *builder) structs(t reflect.Type, n *node, s *Schema, path string) error
 	n.op, n.fixed = opStruct, 0
 	s.kind = kindStruct
 	names := make(map[string]string)
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if f.Name == "_" {
 			continue
 		}
@@ -379,8 +378,7 @@ func mapKey(t reflect.Type, path string) error {
 		if t == typeTime {
 			return nil
 		}
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
 			if f.Tag.Get("rivulet") == "-" {
 				return fmt.Errorf("%s.%s: a key's field cannot be left out", path, f.Name)
 			}

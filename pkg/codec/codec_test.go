@@ -294,7 +294,10 @@ func TestRefused(t *testing.T) {
 		Ctx  any
 	}
 	type deep struct{ Items []map[string]*ctx }
-	type private struct{ ID, id int }
+	type private struct {
+		ID int
+		id int //nolint:unused // its name is what is refused
+	}
 	type twice struct {
 		A int `rivulet:"x"`
 		B int `rivulet:"y,was=x"`

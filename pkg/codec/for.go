@@ -112,12 +112,15 @@ func (c stringCodec[T]) decode(src []byte, v *T, r reading) (int, error) {
 }
 
 func (c stringCodec[T]) Decode(src []byte, v *T) (int, error) { return c.decode(src, v, reading{}) }
+
 func (c stringCodec[T]) share(src []byte, v *T) (int, error) {
 	return c.decode(src, v, reading{share: true})
 }
+
 func (c stringCodec[T]) Size(v T) int {
 	return int(unsafe.Sizeof(v)) + len(*(*string)(unsafe.Pointer(&v)))
 }
+
 func (c stringCodec[T]) Mutable() bool   { return false }
 func (c stringCodec[T]) Copy(v T) T      { return v }
 func (c stringCodec[T]) Schema() *Schema { return c.n.schema }
@@ -160,6 +163,7 @@ func (c programCodec[T]) decode(src []byte, v *T, r reading) (int, error) {
 }
 
 func (c programCodec[T]) Decode(src []byte, v *T) (int, error) { return c.decode(src, v, reading{}) }
+
 func (c programCodec[T]) share(src []byte, v *T) (int, error) {
 	return c.decode(src, v, reading{share: true})
 }

@@ -165,7 +165,7 @@ func leastBytes(s *Schema, all []*Schema, known map[*Schema]int) int {
 		return n
 	}
 	known[s] = 0 // while it is being found; a struct that holds itself has no values
-	n := 1
+	var n int
 	switch s.kind {
 	case kindTime:
 		n = 12
@@ -242,7 +242,8 @@ func (k skipper) skip(s *Schema, src []byte, depth int) (int, error) {
 	case kindArray:
 		return k.elements(s, src, 0, s.length, false, depth)
 	case kindSlice, kindMap:
-		pad, least := false, 0
+		var pad bool
+		var least int
 		if s.kind == kindMap {
 			least = max(k.leastBytes(s.key), 1) + k.leastBytes(s.elem)
 			pad = k.leastBytes(s.key) == 0

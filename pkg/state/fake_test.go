@@ -94,7 +94,7 @@ func (t *fakeTable) give(row []byte) []byte {
 		t.out[i] = 0xcc
 	}
 	t.out = append(t.out[:0], row...)
-	return t.out[:len(t.out):len(t.out)]
+	return slices.Clip(t.out)
 }
 
 func (t *fakeTable) find(sub []byte) int {

@@ -45,8 +45,8 @@ type TTL struct {
 type Option interface{ apply(*options) }
 
 type options struct {
-	ttl        TTL
-	value, key any // codecs
+	ttl   TTL
+	value any // a codec
 }
 
 type optionFunc func(*options)

@@ -139,7 +139,8 @@ func (r *rows[V]) encode(v V) (row []byte, ok bool) {
 // decode leaves the row's value in r.value. The time is when the row was last renewed, 0 without TTL.
 func (r *rows[V]) decode(row []byte, schema int) (at int64, ok bool) {
 	timed, at := r.ttl > 0, r.opened
-	n, err := 0, error(nil)
+	var n int
+	var err error
 	if schema > 0 {
 		if schema >= len(r.old) || r.old[schema].decode == nil {
 			if err := r.learn(r.table, schema); err != nil {
