@@ -37,14 +37,42 @@ type Config struct {
 	// Program returns the code of a job; an error refuses the deployment.
 	Program func(job string, args []string) (task.Program, error)
 	Storage task.Storage
-	// Exchange connects the tasks of this process.
-	Exchange *exchange.Network
+	// Exchange connects the tasks of this process, of which it may be but one TaskManager.
+	Exchange *Exchange
 	// ChannelBytes and BufferBytes are the bounds of a channel, and of what a source or sink holds, in bytes.
 	ChannelBytes, BufferBytes int
 	Metrics                   *metrics.Registry
 	// Version is that of the binary, for people.
 	Version string
 	Logger  *slog.Logger
+}
+
+// Exchange is the network of all tasks of a process, shared by its TaskManagers. It is safe for concurrent use.
+type Exchange struct {
+	network *exchange.Network
+	mu      sync.Mutex
+	tasks   map[base.JobID]int // running ones
+}
+
+// NewExchange returns an exchange without tasks.
+func NewExchange(f exchange.Fabric) *Exchange {
+	return &Exchange{network: exchange.NewNetwork(f), tasks: map[base.JobID]int{}}
+}
+
+func (e *Exchange) begin(job base.JobID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tasks[job]++
+}
+
+// end drops what is left of a job's channels after its last task.
+func (e *Exchange) end(job base.JobID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.tasks[job]--; e.tasks[job] == 0 {
+		delete(e.tasks, job)
+		e.network.Forget(job)
+	}
 }
 
 // retryInterval is the pause between two attempts to reach the JobManager.
@@ -60,7 +88,6 @@ type TaskManager struct {
 	mu struct {
 		sync.Mutex
 		tasks   map[base.SubtaskID]*running
-		jobs    map[base.JobID]int // running tasks per job
 		session *session
 	}
 	// all counts the goroutines of tasks.
@@ -75,7 +102,6 @@ func New(cfg Config) *TaskManager {
 	}
 	t.log = t.log.With(slog.String("task_manager", cfg.ID))
 	t.mu.tasks = map[base.SubtaskID]*running{}
-	t.mu.jobs = map[base.JobID]int{}
 	return t
 }
 

@@ -62,7 +62,7 @@ func (t *TaskManager) Deploy(_ context.Context, r *rpcv1.DeployRequest) (*rpcv1.
 		v.Parallelism, v.MaxParallelism = d.GetParallelism(), d.GetMaxParallelism()
 		specs = append(specs, task.Spec{
 			ID: id, Job: r.GetJobName(), Program: program, Graph: r.GetGraph(), Vertex: v, Parallelism: int(d.GetParallelism()),
-			Locations: d.GetLocations(), Restore: d.GetRestore(), Options: opts, Network: t.cfg.Exchange, Storage: t.cfg.Storage,
+			Locations: d.GetLocations(), Restore: d.GetRestore(), Options: opts, Network: t.cfg.Exchange.network, Storage: t.cfg.Storage,
 			Listener: &listener{t: t, session: s}, Metrics: t.cfg.Metrics,
 			Labels: []metrics.Label{{Name: "tm_id", Value: t.cfg.ID}},
 			Logger: t.log.With(slog.String("job", r.GetJobName())),
@@ -79,7 +79,7 @@ func (t *TaskManager) Deploy(_ context.Context, r *rpcv1.DeployRequest) (*rpcv1.
 		}
 		ta := &running{runner: task.New(spec)}
 		t.mu.tasks[spec.ID] = ta
-		t.mu.jobs[spec.ID.Job]++
+		t.cfg.Exchange.begin(spec.ID.Job)
 		t.all.Go(func() { t.run(spec.ID, ta) })
 	}
 	return &rpcv1.DeployResponse{}, nil
@@ -92,10 +92,7 @@ func (t *TaskManager) run(id base.SubtaskID, ta *running) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.mu.tasks, id)
-	if t.mu.jobs[id.Job]--; t.mu.jobs[id.Job] == 0 {
-		delete(t.mu.jobs, id.Job)
-		t.cfg.Exchange.Forget(id.Job)
-	}
+	t.cfg.Exchange.end(id.Job)
 }
 
 // Tasks returns the attempts that run, for tests and dumps.

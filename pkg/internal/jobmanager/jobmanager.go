@@ -1,0 +1,487 @@
+// Package jobmanager is the shell around the decisions about jobs: it leads, takes jobs in, knows the TaskManagers and their slots, and runs a job master per job,
+// which drives the execution and the checkpoint coordinator, the sources' enumerators and the sinks' committers.
+//
+// Start with New, Run and Submit. Its law: what the deciding packages decide is carried out in their order, and every write to the store is a leader's.
+package jobmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rivulet-io/rivulet/pkg/config"
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/execution"
+	"github.com/rivulet-io/rivulet/pkg/internal/ha"
+	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
+	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
+	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
+	"github.com/rivulet-io/rivulet/pkg/internal/task"
+	"github.com/rivulet-io/rivulet/pkg/metrics"
+)
+
+// Config is what a JobManager needs.
+type Config struct {
+	// Network is where it listens, at Address (empty: chosen by the network), and how it reaches TaskManagers.
+	Network grpcrpc.Network
+	Address string
+	// Store is where it campaigns and keeps records; Storage where snapshots lie.
+	Store   ha.Election
+	Storage Storage
+	// Root is the data directory as a URI; what lies below it is recorded relative to it. May be empty.
+	Root string
+	// CheckpointDir is the default of execution.checkpointing.dir, SavepointDir (may be empty) that of .savepoint-dir; URIs.
+	CheckpointDir, SavepointDir string
+	// HeartbeatInterval and HeartbeatTimeout are heartbeat.interval (10 s) and heartbeat.timeout (50 s).
+	HeartbeatInterval, HeartbeatTimeout time.Duration
+	// KeepResults is rest.async.store-duration (5 min): how long the result of a savepoint request can be asked for.
+	KeepResults time.Duration
+	Metrics     *metrics.Registry
+	// Version is that of the binary.
+	Version string
+	Logger  *slog.Logger
+}
+
+func (c *Config) setDefaults() {
+	if c.HeartbeatInterval <= 0 {
+		c.HeartbeatInterval = 10 * time.Second
+	}
+	if c.HeartbeatTimeout <= 0 {
+		c.HeartbeatTimeout = 50 * time.Second
+	}
+	if c.KeepResults <= 0 {
+		c.KeepResults = 5 * time.Minute
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Submission is a job to run.
+type Submission struct {
+	Name    string
+	Program task.Program
+	// Config is the process's and the job's own settings.
+	Config []config.Setting
+	// Args are the job's own arguments, for TaskManagers that build the program themselves.
+	Args    []string
+	Restore RestoreOptions
+}
+
+// RestoreOptions say what a job starts from.
+type RestoreOptions struct {
+	// Savepoint is the directory of a snapshot; empty for the job's own newest checkpoint, if there is one. Claim makes it the job's.
+	Savepoint string
+	Claim     bool
+	// AllowNonRestoredState drops state that the program has no operator for; AllowDuplicates goes back behind a damaged checkpoint even if output doubles.
+	AllowNonRestoredState, AllowDuplicates bool
+	// Fresh starts without the job's own state, and also a job that has ended.
+	Fresh bool
+}
+
+// StateStopped is the recorded state of a job that was stopped with a savepoint: it goes on from there when it is started again.
+const StateStopped = "STOPPED"
+
+// ErrEnded is wrapped by Submit for a job that has FINISHED or was CANCELED: it runs again only with Fresh.
+var ErrEnded = errors.New("the job has ended")
+
+// ErrNotFound is wrapped when there is no such job.
+var ErrNotFound = errors.New("job not found")
+
+// ErrSuspended is wrapped by calls after the JobManager has stopped leading.
+var ErrSuspended = errors.New("this JobManager does not lead")
+
+// JobManager leads jobs. It is safe for concurrent use.
+type JobManager struct {
+	rpcv1.UnimplementedJobManagerServiceServer
+	cfg       Config
+	log       *slog.Logger
+	resources *resources
+	ready     chan struct{}
+	lead      ha.Leadership // set when ready is closed
+	address   string        // set when ready is closed
+
+	mu      sync.Mutex
+	masters map[base.JobID]*master
+	order   []base.JobID
+	closing bool
+	ctx     context.Context // of the masters: its end, by suspend, suspends them
+	suspend context.CancelCauseFunc
+	running sync.WaitGroup // masters
+}
+
+// New returns a JobManager that has not started.
+func New(cfg Config) *JobManager {
+	cfg.setDefaults()
+	j := &JobManager{cfg: cfg, log: cfg.Logger, resources: newResources(), ready: make(chan struct{}), masters: map[base.JobID]*master{}}
+	j.ctx, j.suspend = context.WithCancelCause(context.Background())
+	return j
+}
+
+// Run leads until ctx ends or the leadership is lost: then all jobs are suspended, and it returns when their tasks have been told.
+func (j *JobManager) Run(ctx context.Context) error {
+	lead, err := j.cfg.Store.Lead(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	l, err := j.cfg.Network.Listen(j.cfg.Address)
+	if err != nil {
+		return errors.Join(err, lead.Resign())
+	}
+	server := grpcrpc.NewServer(j, nil)
+	j.mu.Lock()
+	j.lead, j.address = lead, l.Addr().String()
+	j.mu.Unlock()
+	close(j.ready)
+
+	var g errgroup.Group
+	g.Go(func() error { return server.Serve(l) })
+	watch, stopWatch := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error { j.watch(watch); return nil })
+	var lost error
+	select {
+	case <-ctx.Done():
+	case <-lead.Lost():
+		lost = fmt.Errorf("the leadership was lost: %w", base.ErrFenced)
+	}
+	j.Suspend()
+	stopWatch()
+	err = lead.Resign()
+	server.Close()
+	for _, tm := range j.resources.registrations() {
+		j.resources.remove(tm)
+		tm.lose(base.ErrCanceled)
+		err = errors.Join(err, tm.client.Close())
+	}
+	return errors.Join(lost, g.Wait(), err)
+}
+
+// Suspend suspends all jobs and waits until their tasks have ended; no other is taken in. The next leader goes on with them. TaskManagers are still served until Run's
+// context ends.
+func (j *JobManager) Suspend() {
+	j.mu.Lock()
+	j.closing = true
+	j.mu.Unlock()
+	j.suspend(base.ErrCanceled)
+	j.running.Wait()
+}
+
+// watch looks for TaskManagers that have fallen silent.
+func (j *JobManager) watch(ctx context.Context) {
+	tick := time.NewTicker(min(j.cfg.HeartbeatInterval, j.cfg.HeartbeatTimeout/4))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, tm := range j.resources.silent(time.Now().Add(-j.cfg.HeartbeatTimeout)) {
+			j.lose(tm, fmt.Errorf("no heartbeat for %v", j.cfg.HeartbeatTimeout))
+		}
+	}
+}
+
+// lose forgets a TaskManager and tells the jobs.
+func (j *JobManager) lose(tm *taskManager, cause error) {
+	if j.resources.remove(tm) {
+		j.forget(tm, cause)
+	}
+}
+
+// forget tells the jobs of a TaskManager that was removed.
+func (j *JobManager) forget(tm *taskManager, cause error) {
+	tm.lose(cause)
+	if err := tm.client.Close(); err != nil {
+		j.log.Debug("close connection", slog.String("task_manager", tm.id), slog.Any("err", err))
+	}
+	for _, m := range j.all() {
+		m.post(func() { m.taskManagerLost(tm, cause); m.slotsChanged() })
+	}
+}
+
+// Ready returns a channel that is closed when this JobManager leads and serves, and Address where.
+func (j *JobManager) Ready() <-chan struct{} { return j.ready }
+
+// Address is where TaskManagers find it, once ready.
+func (j *JobManager) Address() string { return j.address }
+
+func (j *JobManager) header(job base.JobID) *rpcv1.Header { return rpc.Header(job, j.lead.Epoch()) }
+
+// all returns the job masters in the order of submission.
+func (j *JobManager) all() []*master {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	out := make([]*master, 0, len(j.order))
+	for _, id := range j.order {
+		out = append(out, j.masters[id])
+	}
+	return out
+}
+
+func (j *JobManager) master(id base.JobID) (*master, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	m := j.masters[id]
+	if m == nil {
+		return nil, fmt.Errorf("job %s: %w", id, ErrNotFound)
+	}
+	return m, nil
+}
+
+// ended is called by a master when it has ended: others may have its slots.
+func (j *JobManager) ended(*master) {
+	j.slotsChanged()
+}
+
+func (j *JobManager) slotsChanged() {
+	for _, m := range j.all() {
+		m.post(m.slotsChanged)
+	}
+}
+
+// Submit starts a job, or goes on with it: a job is known by its name. It returns when the job is known; Wait waits for its end.
+func (j *JobManager) Submit(ctx context.Context, s Submission) (base.JobID, error) {
+	select {
+	case <-j.ready:
+	case <-ctx.Done():
+		return base.JobID{}, context.Cause(ctx)
+	}
+	cfg, err := config.New(mergeSettings(s)...)
+	if err != nil {
+		return base.JobID{}, base.Permanent(fmt.Errorf("job %q: %w", s.Name, err))
+	}
+	record, err := j.lead.Job(ctx, s.Name)
+	if err != nil {
+		return base.JobID{}, fmt.Errorf("job %q: %w", s.Name, err)
+	}
+	next, err := nextRecord(s, record, j.cfg.Root)
+	if err != nil {
+		return base.JobID{}, fmt.Errorf("job %q: %w", s.Name, err)
+	}
+	if err := j.lead.PutJob(ctx, next); err != nil {
+		return base.JobID{}, fmt.Errorf("job %q: %w", s.Name, err)
+	}
+	id := base.JobID(next.ID)
+	m, err := j.newMaster(s, id, next, cfg)
+	if err != nil {
+		return base.JobID{}, base.Permanent(fmt.Errorf("job %q: %w", s.Name, err))
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closing {
+		return id, ErrSuspended
+	}
+	if old := j.masters[id]; old != nil {
+		select {
+		case <-old.done:
+		default:
+			return id, base.Permanent(fmt.Errorf("job %q runs already", s.Name))
+		}
+		j.order = slices.DeleteFunc(j.order, func(o base.JobID) bool { return o == id })
+	}
+	j.masters[id] = m
+	j.order = append(j.order, id)
+	ctx = j.ctx
+	j.running.Go(func() { m.run(ctx) })
+	return id, nil
+}
+
+// mergeSettings puts the process's settings over the job's own.
+func mergeSettings(s Submission) []config.Setting {
+	var out []config.Setting
+	for k, v := range s.Program.Graph().GetConfig() {
+		out = append(out, config.Setting{Key: k, Value: v, Origin: "job"})
+	}
+	slices.SortFunc(out, func(a, b config.Setting) int { return strings.Compare(a.Key, b.Key) })
+	return append(out, s.Config...)
+}
+
+// nextRecord decides what a job of this name starts from.
+func nextRecord(s Submission, old *ha.Job, root string) (*ha.Job, error) {
+	anew := func() *ha.Job {
+		r := &ha.Job{Name: s.Name, ID: ha.JobID(base.NewJobID()), StartedMillis: time.Now().UnixMilli()}
+		if s.Restore.Savepoint != "" {
+			r.Savepoint = &ha.Origin{Path: uri(s.Restore.Savepoint), Claim: s.Restore.Claim}
+		}
+		return r
+	}
+	var r *ha.Job
+	switch {
+	case old == nil || s.Restore.Fresh:
+		r = anew()
+	case old.State == execution.JobFinished.String() || old.State == execution.JobCanceled.String():
+		if s.Restore.Savepoint == "" {
+			return nil, fmt.Errorf("it is %s and is not run again unasked (--fresh does): %w", old.State, ErrEnded)
+		}
+		r = anew()
+	default:
+		r = old.Clone()
+		if want := s.Restore.Savepoint; want != "" && !startedFrom(old, uri(want), root) {
+			if old.Checkpoint != nil {
+				return nil, base.Permanent(fmt.Errorf("it has state of its own (checkpoint %d, at %s), newer than the savepoint %s: start it without --from-savepoint to go on, or add --fresh to go back to the savepoint",
+					old.Checkpoint.ID, resolve(root, old.Checkpoint.Path), want))
+			}
+			r.Savepoint = &ha.Origin{Path: uri(want), Claim: s.Restore.Claim}
+		}
+	}
+	r.State, r.Error = execution.JobRunning.String(), ""
+	r.Fingerprint = s.Program.Graph().GetFingerprint()
+	return r, nil
+}
+
+// startedFrom reports whether a job was already started from a savepoint, or stopped with it: then its own newest state is the one to go on from.
+func startedFrom(r *ha.Job, savepoint, root string) bool {
+	trim := func(p string) string { return strings.TrimSuffix(strings.TrimSuffix(p, "/_metadata"), "/") }
+	return r.Savepoint != nil && trim(r.Savepoint.Path) == trim(savepoint) || r.Checkpoint != nil && trim(resolve(root, r.Checkpoint.Path)) == trim(savepoint)
+}
+
+// Result is how a job ended.
+type Result struct {
+	State execution.JobState
+	// Err is why it FAILED.
+	Err error
+}
+
+// Wait waits until a job has ended and its tasks with it.
+func (j *JobManager) Wait(ctx context.Context, id base.JobID) (Result, error) {
+	m, err := j.master(id)
+	if err != nil {
+		return Result{}, err
+	}
+	select {
+	case <-m.done:
+		return m.result, nil
+	case <-ctx.Done():
+		return Result{}, context.Cause(ctx)
+	}
+}
+
+// Register makes a TaskManager known.
+func (j *JobManager) Register(_ context.Context, r *rpcv1.RegisterRequest) (*rpcv1.RegisterResponse, error) {
+	if r.GetTaskManagerId() == "" || r.GetRpcAddress() == "" || r.GetSlots() < 0 {
+		return nil, base.Permanent(errors.New("register: no id or address"))
+	}
+	client, err := grpcrpc.Dial(j.cfg.Network, r.GetRpcAddress())
+	if err != nil {
+		return nil, err
+	}
+	tm := &taskManager{
+		id: r.GetTaskManagerId(), address: r.GetRpcAddress(), dataAddress: r.GetDataAddress(), slots: int(r.GetSlots()), client: client,
+		registered: time.Now(), heard: time.Now(), used: map[slotKey]bool{},
+	}
+	tm.ctx, tm.lose = context.WithCancelCause(context.Background())
+	if old := j.resources.add(tm); old != nil {
+		j.forget(old, errors.New("it has registered anew"))
+	}
+	j.log.Debug("task manager registered", slog.String("task_manager", tm.id), slog.Int("slots", tm.slots))
+	return &rpcv1.RegisterResponse{
+		Epoch: int64(j.lead.Epoch()), HeartbeatIntervalMs: j.cfg.HeartbeatInterval.Milliseconds(), HeartbeatTimeoutMs: j.cfg.HeartbeatTimeout.Milliseconds(),
+	}, nil
+}
+
+// Unregister forgets a TaskManager that leaves.
+func (j *JobManager) Unregister(_ context.Context, r *rpcv1.UnregisterRequest) (*rpcv1.UnregisterResponse, error) {
+	if err := j.mine(r.GetHeader()); err != nil {
+		return nil, err
+	}
+	if tm := j.resources.find(r.GetTaskManagerId()); tm != nil {
+		j.lose(tm, errors.New("it has left"))
+	}
+	return &rpcv1.UnregisterResponse{}, nil
+}
+
+// Heartbeat notes that a TaskManager lives. One that is not known has to register anew.
+func (j *JobManager) Heartbeat(_ context.Context, r *rpcv1.HeartbeatRequest) (*rpcv1.HeartbeatResponse, error) {
+	if err := j.mine(r.GetHeader()); err != nil {
+		return nil, err
+	}
+	known, first := j.resources.beat(r.GetTaskManagerId(), time.Now())
+	if first {
+		j.slotsChanged()
+	}
+	if !known {
+		return nil, fmt.Errorf("task manager %s is not registered: %w", r.GetTaskManagerId(), base.ErrFenced)
+	}
+	return &rpcv1.HeartbeatResponse{Sequence: r.GetSequence(), Epoch: int64(j.lead.Epoch())}, nil
+}
+
+// mine refuses calls that are meant for another leader.
+func (j *JobManager) mine(h *rpcv1.Header) error {
+	if epoch := int64(j.lead.Epoch()); h.GetEpoch() != epoch {
+		return fmt.Errorf("epoch %d, while %d leads here: %w", h.GetEpoch(), epoch, base.ErrFenced)
+	}
+	return nil
+}
+
+// report hands a task's report to its job master.
+func (j *JobManager) report(h *rpcv1.Header, sub *rpcv1.Subtask, f func(*master, base.SubtaskID)) error {
+	if err := j.mine(h); err != nil {
+		return err
+	}
+	job, err := rpc.Job(h)
+	if err != nil {
+		return err
+	}
+	id, err := rpc.SubtaskID(job, sub)
+	if err != nil {
+		return err
+	}
+	m, err := j.master(job)
+	if err != nil {
+		return base.WithClass(err, base.ClassFenced)
+	}
+	if !m.post(func() { f(m, id) }) {
+		return fmt.Errorf("job %s has ended: %w", job, base.ErrFenced)
+	}
+	return nil
+}
+
+// UpdateTask takes a task's new state.
+func (j *JobManager) UpdateTask(_ context.Context, r *rpcv1.UpdateTaskRequest) (*rpcv1.UpdateTaskResponse, error) {
+	return &rpcv1.UpdateTaskResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+		m.updateTask(id, r.GetState(), r.GetFailure(), r.GetEndOfData())
+	})
+}
+
+// AckCheckpoint takes a task's part of a checkpoint.
+func (j *JobManager) AckCheckpoint(_ context.Context, r *rpcv1.AckCheckpointRequest) (*rpcv1.AckCheckpointResponse, error) {
+	return &rpcv1.AckCheckpointResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+		m.ack(r, id)
+	})
+}
+
+// DeclineCheckpoint takes a task's refusal.
+func (j *JobManager) DeclineCheckpoint(_ context.Context, r *rpcv1.DeclineCheckpointRequest) (*rpcv1.DeclineCheckpointResponse, error) {
+	return &rpcv1.DeclineCheckpointResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+		m.decline(r, id)
+	})
+}
+
+// ReportCommitted takes a task's commits.
+func (j *JobManager) ReportCommitted(_ context.Context, r *rpcv1.ReportCommittedRequest) (*rpcv1.ReportCommittedResponse, error) {
+	return &rpcv1.ReportCommittedResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+		m.committed(r, id)
+	})
+}
+
+// SourceEvent takes a reader's word to its enumerator.
+func (j *JobManager) SourceEvent(_ context.Context, r *rpcv1.SourceEventRequest) (*rpcv1.SourceEventResponse, error) {
+	op, err := rpc.Operator(r.GetOperatorId())
+	if err != nil {
+		return nil, err
+	}
+	return &rpcv1.SourceEventResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+		m.sourceEvent(id, op, r.GetReaderRegistered())
+	})
+}

@@ -1,0 +1,476 @@
+package jobmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rivulet-io/rivulet/pkg/config"
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
+	"github.com/rivulet-io/rivulet/pkg/internal/execution"
+	"github.com/rivulet-io/rivulet/pkg/internal/ha"
+	planv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/plan/v1"
+	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
+	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
+	"github.com/rivulet-io/rivulet/pkg/metrics"
+)
+
+// master runs one job: a loop that feeds the deciding packages with what happened and carries out what they decide. Everything below "the loop's" belongs to it;
+// others reach it by post. The loop waits for nothing but events: what blocks is done by workers, which post their results.
+type master struct {
+	jm    *JobManager
+	sub   Submission
+	id    base.JobID
+	graph *planv1.JobGraph
+	cfg   *config.Config
+	chk   config.Checkpointing
+	log   *slog.Logger
+	dir   string // of the job's checkpoints, a URI
+
+	// events is what others post. A call that reports waits when the loop is behind.
+	events chan func()
+	done   chan struct{}
+	// all counts the goroutines of workers and enumerators.
+	all sync.WaitGroup
+	// io writes records, metadata and ledger, one after another; cleaner deletes.
+	io, cleaner *worker
+	// ctx ends when the job has ended, or is given up.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	// record is the stored record as last written; used by io only, after prepare.
+	record *ha.Job
+
+	// the loop's
+	exec       *execution.Job
+	coord      *checkpoint.Coordinator
+	execWake   *time.Timer
+	coordWake  *time.Timer
+	retryFinal *time.Timer
+	live       map[base.SubtaskID]*taskManager // deployed, and not yet ended
+	undeployed map[base.SubtaskID]bool         // of a Deploy effect that is being prepared
+	deploying  *execution.Deploy               // waits for a pointer to be decided
+	senders    map[*taskManager]*worker
+	committers []*committer
+
+	enumerators  map[base.OperatorID]*enumerator
+	lastSnapshot base.CheckpointID
+	endOfData    map[base.SubtaskID]bool
+	finalAsked   bool
+	finals       int
+	// savepoint is what the job was started from, as long as it has no checkpoint of its own; damaged says what could not be loaded of its own checkpoints.
+	savepoint *candidate
+	damaged   []error
+	settings  map[string]string // the job's options, for tasks
+	stopped   bool              // a stop's savepoint is complete
+	requests  map[string]*Request
+	// later is run after the event at hand.
+	later []func()
+	// stopPreparing ends what a deployment waits for: verifying, recovering.
+	stopPreparing context.CancelFunc
+	ended         bool
+	result        Result
+	prepared      bool
+	newest        *ha.Pointer // for queries
+
+	// groupsMu guards groups.
+	groupsMu sync.Mutex
+	groups   map[base.OperatorID]*metrics.Group
+}
+
+// eventsQueued is how many events may wait for the loop: about what the tasks of a job say at one checkpoint.
+const eventsQueued = 256
+
+func (j *JobManager) newMaster(sub Submission, id base.JobID, record *ha.Job, cfg *config.Config) (*master, error) {
+	m := &master{
+		jm: j, sub: sub, id: id, graph: proto.CloneOf(sub.Program.Graph()), cfg: cfg, chk: config.CheckpointingOf(cfg), record: record,
+		log:    j.log.With(slog.String("job", sub.Name)),
+		events: make(chan func(), eventsQueued), done: make(chan struct{}), io: newWorker(), cleaner: newWorker(),
+		live: map[base.SubtaskID]*taskManager{}, undeployed: map[base.SubtaskID]bool{}, senders: map[*taskManager]*worker{},
+		enumerators: map[base.OperatorID]*enumerator{}, endOfData: map[base.SubtaskID]bool{}, requests: map[string]*Request{},
+		groups: map[base.OperatorID]*metrics.Group{}, stopPreparing: func() {},
+	}
+	root := j.cfg.CheckpointDir
+	if m.chk.Dir != "" {
+		root = m.chk.Dir
+	}
+	m.dir = join(root, id.String())
+	m.settings = settingsMap(m.graph, sub.Config)
+	m.ctx, m.cancel = context.WithCancelCause(context.Background())
+	restart := restartOf(config.RestartStrategyOf(cfg))
+	failover, err := config.Get(cfg, config.FailoverStrategy)
+	if err != nil {
+		return nil, err
+	}
+	exceptions, err := config.Get(cfg, config.WebExceptionHistory)
+	if err != nil {
+		return nil, err
+	}
+	if m.committers, err = m.newCommitters(); err != nil {
+		return nil, err
+	}
+	m.exec, err = execution.New(m.graph, execution.Config{
+		Job: id, Restart: restart, RestartAll: failover == config.FailoverFull || len(m.committers) > 0,
+		SlotRequestTimeout: 5 * time.Minute, MaxExceptions: exceptions, Seed: uint64(id[0])<<8 | uint64(id[1]),
+	}, time.Now())
+	return m, err
+}
+
+// restartOf translates the configured strategy.
+func restartOf(s config.RestartStrategy) execution.Restart {
+	r := execution.Restart{
+		Attempts: s.Attempts, Delay: s.Delay, MaxFailures: s.MaxFailures, Interval: s.Interval,
+		InitialBackoff: s.InitialBackoff, MaxBackoff: s.MaxBackoff, ResetThreshold: s.ResetThreshold, Multiplier: s.Multiplier, Jitter: s.Jitter,
+		AttemptsBeforeReset: s.Attempts,
+	}
+	switch s.Kind {
+	case config.RestartFixedDelay:
+		r.Kind = execution.FixedDelay
+	case config.RestartFailureRate:
+		r.Kind = execution.FailureRate
+	case config.RestartExponentialDelay:
+		r.Kind = execution.ExponentialDelay
+	case config.RestartNone:
+		r.Kind = execution.NoRestart
+	}
+	return r
+}
+
+// run runs the job to its end; ctx suspends it.
+func (m *master) run(ctx context.Context) {
+	ioDone := make(chan struct{})
+	var workers sync.WaitGroup
+	workers.Go(func() { m.io.run(ioDone, true) })
+	workers.Go(func() { m.cleaner.run(ioDone, true) })
+	m.execWake, m.coordWake, m.retryFinal = stoppedTimer(), stoppedTimer(), stoppedTimer()
+	m.io.do(m.prepare)
+	suspend := ctx.Done()
+	var giveUp <-chan time.Time
+	for !m.ended || len(m.live) > 0 {
+		select {
+		case f := <-m.events:
+			f()
+		case <-m.execWake.C:
+			m.step(execution.Tick{})
+		case <-m.coordWake.C:
+			m.coordinate(checkpoint.Tick{})
+		case <-m.retryFinal.C:
+			m.askFinal()
+		case <-suspend:
+			suspend = nil
+			m.step(execution.Suspend{Cause: &execution.Failure{Class: base.ClassCanceled, Message: "the JobManager is stopping", At: time.Now()}})
+			giveUp = time.After(5 * time.Second)
+		case <-giveUp:
+			m.log.Warn("tasks did not end in time", slog.Int("tasks", len(m.live)))
+			clear(m.live)
+		}
+		for len(m.later) > 0 {
+			later := m.later
+			m.later = nil
+			for _, f := range later {
+				f()
+			}
+		}
+		if m.ended && giveUp == nil {
+			m.stopPreparing()
+			giveUp = time.After(5 * time.Second)
+		}
+	}
+	for _, e := range m.enumerators {
+		e.stop(base.ErrCanceled)
+	}
+	// Workers may still post: nobody listens, and done says so.
+	close(m.done)
+	close(ioDone)
+	workers.Wait()
+	m.cancel(base.ErrCanceled)
+	m.all.Wait()
+	for _, c := range m.committers {
+		c.close()
+	}
+	for _, g := range m.groups {
+		g.Close()
+	}
+	m.execWake.Stop()
+	m.coordWake.Stop()
+	m.retryFinal.Stop()
+	m.jm.resources.release(m.id)
+	m.jm.ended(m)
+}
+
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// post runs f on the loop; false says that the job has ended and f will not be run.
+func (m *master) post(f func()) bool {
+	select {
+	case m.events <- f:
+		return true
+	case <-m.done:
+		return false
+	}
+}
+
+// ask runs f on the loop and waits for it; when the job has ended it runs f at once: nothing changes any more.
+func (m *master) ask(f func()) {
+	ran := make(chan struct{})
+	if m.post(func() { f(); close(ran) }) {
+		select {
+		case <-ran:
+			return
+		case <-m.done:
+		}
+		select {
+		case <-ran:
+			return
+		default:
+		}
+	}
+	m.jm.mu.Lock() // of those who ask a job that has ended, one at a time
+	defer m.jm.mu.Unlock()
+	f()
+}
+
+// step tells the execution what happened, and does what it decides.
+func (m *master) step(e execution.Event) {
+	for _, eff := range m.exec.Step(e, time.Now()) {
+		switch eff := eff.(type) {
+		case execution.JobStateChanged:
+			m.stateChanged(eff)
+		case execution.Deploy:
+			m.deploy(&eff)
+		case execution.CancelTasks:
+			m.cancelTasks(eff.Tasks)
+		case execution.Wake:
+			m.execWake.Reset(max(time.Until(eff.At), 0))
+		case execution.JobEnded:
+			m.end(eff)
+		}
+	}
+}
+
+func (m *master) stateChanged(e execution.JobStateChanged) {
+	attrs := []any{slog.String("from", e.From.String()), slog.String("state", e.To.String())}
+	if entries, _ := m.exec.Exceptions(); len(entries) > 0 && (e.To == execution.JobRestarting || e.To == execution.JobFailing) {
+		attrs = append(attrs, slog.String("err", entries[0].Failure.Message))
+		m.log.Warn("job state", attrs...)
+	} else {
+		m.log.Info("job state", attrs...)
+	}
+	if e.To != execution.JobRunning && m.coord != nil {
+		m.coordinate(checkpoint.Stop{})
+	}
+}
+
+// globalFailure reports a failure that no task can be blamed for.
+func (m *master) globalFailure(err error) {
+	m.step(execution.GlobalFailure{Failure: failure(err)})
+}
+
+func failure(err error) execution.Failure {
+	f := rpc.Failure(err, time.Now())
+	return execution.Failure{Class: base.Class(f.GetClass()), Message: f.GetMessage(), Stack: f.GetStack(), At: time.Now()}
+}
+
+func fromFailure(f *rpcv1.Failure) *execution.Failure {
+	if f == nil {
+		return nil
+	}
+	return &execution.Failure{Class: base.Class(f.GetClass()), Message: f.GetMessage(), Stack: f.GetStack(), At: time.UnixMilli(f.GetTimeMs())}
+}
+
+// updateTask takes a task's report.
+func (m *master) updateTask(id base.SubtaskID, state rpcv1.TaskState, f *rpcv1.Failure, endOfData bool) {
+	if endOfData {
+		m.endOfData[id] = true
+		m.askFinal()
+		return
+	}
+	s := execution.TaskState(state)
+	if s.Terminal() {
+		delete(m.live, id)
+	}
+	current, ok := m.exec.Subtask(id.Vertex, id.Index)
+	if !ok || current.ID != id {
+		return
+	}
+	if m.coord != nil {
+		m.coordinate(checkpoint.Task{ID: id, State: state})
+	}
+	m.step(execution.TaskUpdate{Task: id, State: s, Failure: fromFailure(f)})
+	if s == execution.TaskFinished {
+		m.askFinal()
+	}
+}
+
+// taskManagerLost fails the tasks that ran there.
+func (m *master) taskManagerLost(tm *taskManager, cause error) {
+	for id, at := range m.live {
+		if at == tm {
+			delete(m.live, id)
+			if m.coord != nil {
+				m.coordinate(checkpoint.Task{ID: id, State: rpcv1.TaskState_TASK_STATE_FAILED})
+			}
+		}
+	}
+	delete(m.senders, tm)
+	f := failure(fmt.Errorf("task manager %s is lost: %w", tm.id, cause))
+	f.Class = base.ClassRestart
+	m.step(execution.TaskManagerLost{TaskManager: tm.id, Failure: f})
+}
+
+// slotsChanged tells the execution how many slots there are.
+func (m *master) slotsChanged() {
+	if m.prepared {
+		m.step(execution.Slots{N: m.jm.resources.available(m.id)})
+	}
+}
+
+// sender returns the worker that makes the calls to a TaskManager in order: splits assigned before a barrier arrive before it, and those after it after it.
+func (m *master) sender(tm *taskManager) *worker {
+	w := m.senders[tm]
+	if w == nil {
+		w = newWorker()
+		m.senders[tm] = w
+		ctx, cancel := context.WithCancel(m.ctx)
+		stop := context.AfterFunc(tm.ctx, cancel)
+		m.all.Go(func() {
+			defer cancel()
+			defer stop()
+			w.run(ctx.Done(), false)
+		})
+	}
+	return w
+}
+
+// call makes a call to a TaskManager, after all earlier ones; failed, which may be nil, is run on the loop when it was refused.
+func (m *master) call(tm *taskManager, what string, f func(context.Context, rpcv1.TaskManagerServiceClient) error, failed func(error)) {
+	m.sender(tm).do(func() {
+		err := tm.call(m.ctx, f)
+		switch {
+		case err == nil || tm.ctx.Err() != nil || m.ctx.Err() != nil:
+		case failed != nil:
+			m.post(func() { failed(fmt.Errorf("%s at task manager %s: %w", what, tm.id, err)) })
+		default:
+			m.log.Debug("call refused", slog.String("call", what), slog.String("task_manager", tm.id), slog.Any("err", err))
+		}
+	})
+}
+
+// byTaskManager groups the live ones of tasks by where they run.
+func (m *master) byTaskManager(tasks []base.SubtaskID) map[*taskManager][]*rpcv1.Subtask {
+	out := map[*taskManager][]*rpcv1.Subtask{}
+	for _, id := range tasks {
+		if tm := m.live[id]; tm != nil {
+			out[tm] = append(out[tm], rpc.Subtask(id))
+		}
+	}
+	return out
+}
+
+func (m *master) cancelTasks(tasks []base.SubtaskID) {
+	header := m.jm.header(m.id)
+	for tm, subtasks := range m.byTaskManager(tasks) {
+		m.call(tm, "cancel tasks", func(ctx context.Context, c rpcv1.TaskManagerServiceClient) error {
+			_, err := c.CancelTasks(ctx, &rpcv1.CancelTasksRequest{Header: header, Subtasks: subtasks})
+			return err
+		}, nil)
+	}
+	for _, id := range tasks {
+		if m.undeployed[id] {
+			delete(m.undeployed, id)
+			m.stopPreparing()
+			m.later = append(m.later, func() { m.updateTask(id, rpcv1.TaskState_TASK_STATE_CANCELED, nil, false) })
+		}
+	}
+}
+
+// end notes how the job ended; the loop goes on until its tasks have.
+func (m *master) end(e execution.JobEnded) {
+	m.ended = true
+	m.result = Result{State: e.State}
+	if e.Cause != nil && (e.State == execution.JobFailed || e.State == execution.JobSuspended) {
+		m.result.Err = base.WithClass(errors.New(e.Cause.Message), e.Cause.Class)
+	}
+	if e.State == execution.JobSuspended {
+		return // the next JobManager goes on from the newest checkpoint
+	}
+	state := e.State.String()
+	stopped := m.stopped && e.State == execution.JobFinished
+	if stopped {
+		state = StateStopped
+	}
+	retain := m.chk.Retention == config.RetainOnCancellation || e.State == execution.JobFailed && m.chk.Retention == config.DeleteOnCancellation || stopped
+	if e.State == execution.JobFinished && !stopped {
+		retain = false
+	}
+	cause := ""
+	if m.result.Err != nil {
+		cause = m.result.Err.Error()
+	}
+	var drop []checkpoint.Snapshot
+	if !retain && m.coord != nil {
+		drop = m.coord.Retained()
+	}
+	m.io.do(func() {
+		err := m.putRecord(func(r *ha.Job) {
+			r.State, r.Error = state, cause
+			if !retain {
+				r.Checkpoint, r.Retained = nil, nil
+			}
+		})
+		if err != nil {
+			m.log.Error("the end of the job was not recorded", slog.Any("err", err))
+			return
+		}
+		for _, s := range drop {
+			if s.Base == m.dir {
+				m.discard(checkpoint.Discard{ID: s.ID, Dir: s.Path, Base: s.Base})
+			}
+		}
+		if !retain && len(drop) > 0 {
+			m.discard(checkpoint.Discard{Dir: m.dir})
+		}
+	})
+}
+
+// putRecord changes the stored record; on the io worker.
+func (m *master) putRecord(change func(*ha.Job)) error {
+	next := m.record.Clone()
+	change(next)
+	if err := m.jm.lead.PutJob(context.WithoutCancel(m.ctx), next); err != nil {
+		return err
+	}
+	m.record = next
+	return nil
+}
+
+func (m *master) discard(d checkpoint.Discard) {
+	m.cleaner.do(func() {
+		if err := m.jm.cfg.Storage.Discard(context.WithoutCancel(m.ctx), d); err != nil {
+			m.log.Warn("files of a checkpoint that is not needed any more could not be deleted", slog.Int64("checkpoint", int64(d.ID)), slog.Any("err", err))
+		}
+	})
+}
+
+// coordinatorMetrics returns the group of an operator's coordinator: enumerator or committer.
+func (m *master) coordinatorMetrics(op *planv1.Operator) *metrics.Group {
+	m.groupsMu.Lock()
+	defer m.groupsMu.Unlock()
+	id := base.OperatorID(op.GetId())
+	if m.groups[id] == nil {
+		m.groups[id] = m.jm.cfg.Metrics.Group(metrics.ScopeCoordinator,
+			metrics.Label{Name: "job_id", Value: m.id.String()}, metrics.Label{Name: "job_name", Value: m.sub.Name},
+			metrics.Label{Name: "operator_id", Value: id.String()}, metrics.Label{Name: "operator_name", Value: op.GetName()})
+	}
+	return m.groups[id]
+}

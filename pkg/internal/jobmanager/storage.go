@@ -1,0 +1,41 @@
+package jobmanager
+
+import (
+	"context"
+	"strings"
+
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
+	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
+)
+
+// Storage is where checkpoints and savepoints lie. Directories are URIs. It is safe for concurrent use.
+type Storage interface {
+	// WriteMetadata writes the metadata file of a snapshot durably: everything it names is durable. It returns the file's size.
+	WriteMetadata(ctx context.Context, dir string, m *snapshotv1.Metadata) (size int64, err error)
+	// Load reads the metadata of the snapshot in a directory (or of its metadata file). It wraps base.ErrCorrupt when it is damaged, fs.ErrNotExist when there is none.
+	Load(ctx context.Context, path string) (checkpoint.Snapshot, error)
+	// Verify reads all files that a snapshot names and compares their checksums; its errors are those of Load.
+	Verify(ctx context.Context, s checkpoint.Snapshot) error
+	// Discard deletes. What is not there any more is no error.
+	Discard(ctx context.Context, d checkpoint.Discard) error
+	// WriteLedger records beside the checkpoints of a job that everything prepared up to a checkpoint is committed. ReadLedger returns 0 when there is no record.
+	WriteLedger(ctx context.Context, dir string, upTo base.CheckpointID) error
+	ReadLedger(ctx context.Context, dir string) (base.CheckpointID, error)
+}
+
+// relative returns a path below root as one relative to it, so that the whole can be moved; any other as it is.
+func relative(root, uri string) string {
+	if rest, ok := strings.CutPrefix(uri, strings.TrimSuffix(root, "/")+"/"); ok && root != "" {
+		return rest
+	}
+	return uri
+}
+
+// resolve is the inverse of relative.
+func resolve(root, path string) string {
+	if strings.Contains(path, ":/") || strings.HasPrefix(path, "/") || root == "" {
+		return path
+	}
+	return strings.TrimSuffix(root, "/") + "/" + path
+}
