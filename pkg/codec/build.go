@@ -137,6 +137,7 @@ func (b *builder) build(t reflect.Type, path string) (*node, *Schema, error) {
 		}
 	}
 	b.number++
+	message, isMessage := messageName(t)
 	switch {
 	case t == typeTime:
 		// Mutable, because only a copy is in UTC as what was encoded is.
@@ -147,17 +148,16 @@ func (b *builder) build(t reflect.Type, path string) (*node, *Schema, error) {
 		n.word(8)
 		s.kind = kindDuration
 		return n, s, nil
-	case t.Kind() == reflect.Pointer && t.Implements(typeMessage):
+	case isMessage:
 		if b.key {
 			return nil, nil, refuseKey(path, "proto messages")
 		}
-		m := reflect.Zero(t).Interface().(proto.Message)
 		*n = node{op: opProto, size: t.Size(), fixed: -1, min: 4, mutable: true, extra: true, typ: t}
-		s.kind, s.name = kindProto, string(m.ProtoReflect().Descriptor().FullName())
+		s.kind, s.name = kindProto, message
 		delete(b.seen, t)
 		return n, s, nil
-	case t.Kind() == reflect.Struct && reflect.PointerTo(t).Implements(typeMessage):
-		return nil, nil, refuse(path, "a proto message by value, which has locks inside, (use *"+t.String()+")")
+	case t.Kind() == reflect.Struct && messageByValue(t):
+		return nil, nil, fmt.Errorf("%s: a proto message cannot be serialized by value (use *%v)", path, t)
 	case ownBinary(t):
 		if b.key {
 			return nil, nil, refuseKey(path, "types with a MarshalBinary of their own")
@@ -226,6 +226,26 @@ func (b *builder) build(t reflect.Type, path string) (*node, *Schema, error) {
 		return nil, nil, err
 	}
 	return n, s, nil
+}
+
+// messageName returns the full name of a generated proto message type. A type that merely inherits the methods of a message it embeds is none, and
+// neither is one that has no descriptor before it has a value.
+func messageName(t reflect.Type) (name string, ok bool) {
+	if t.Kind() != reflect.Pointer || !t.Implements(typeMessage) {
+		return "", false
+	}
+	defer func() {
+		if recover() != nil {
+			name, ok = "", false
+		}
+	}()
+	m := reflect.Zero(t).Interface().(proto.Message).ProtoReflect()
+	return string(m.Descriptor().FullName()), reflect.TypeOf(m.Type().Zero().Interface()) == t
+}
+
+func messageByValue(t reflect.Type) bool {
+	_, ok := messageName(reflect.PointerTo(t))
+	return ok
 }
 
 func (n *node) word(size int) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -68,8 +69,12 @@ type (
 		B []int `rivulet:"-"`
 	}
 	nullable struct{ Message *structpb.Struct }
-	links    struct{ At, From url.URL }
-	stamped  struct {
+	wrapped  struct {
+		*durationpb.Duration
+		N int
+	}
+	links   struct{ At, From url.URL }
+	stamped struct {
 		time.Time
 		N int
 	}
@@ -207,6 +212,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	roundTrip(t, nullable{m})
+	roundTrip(t, &wrapped{durationpb.New(time.Second), 5})
 	roundTrip(t, nullable{})
 	u, err := url.Parse("http://user:pw@host/path?q=1#f")
 	if err != nil {
@@ -327,7 +333,9 @@ func TestRefused(t *testing.T) {
 	check(errorOf(codec.For[map[*int]int]()), "map[*int]int[key]: pointers cannot be serialized as keys of a map")
 	check(errorOf(codec.For[twice]()), `twice.B: stored name "x" is also that of A`)
 	check(errorOf(codec.For[option]()), `option.A: tag option "old=y" is not was=NAME`)
-	check(errorOf(codec.For[struct{ D durationpb.Duration }]())[:46], "struct { D durationpb.Duration }.D: a proto me")
+	check(errorOf(codec.For[struct{ D durationpb.Duration }]()),
+		"struct { D durationpb.Duration }.D: a proto message cannot be serialized by value (use *durationpb.Duration)")
+	check(errorOf(codec.For[*dynamicpb.Message]())[:41], "*dynamicpb.Message.typ: unexported fields")
 	check(errorOf(codec.ForKey[float64]()), "key: float64: floating-point numbers cannot be keys")
 	check(errorOf(codec.ForKey[struct{ A []int }]()), "key: struct { A []int }.A: slices cannot be keys")
 	check(errorOf(codec.ForKey[*int]()), "key: *int: pointers cannot be keys")
@@ -431,6 +439,40 @@ func TestSharing(t *testing.T) {
 	if _, err := codec.Sharing(must[[]byte](t))(src, &raw); err != nil || &raw[0] == &src[1] {
 		t.Error("bytes are shared", err)
 	}
+}
+
+// TestLengthsAreChecked decodes bytes that announce more than there is.
+func TestLengthsAreChecked(t *testing.T) {
+	huge := append(bytes.Repeat([]byte{0xff}, 4), 0x7f, 0, 0, 0, 0) // a uvarint of 2^35-1 and little behind it
+	decode := func(name string, f func() error) {
+		t.Helper()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if err := f(); !errors.Is(err, codec.ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 64<<10 {
+			t.Errorf("%s: %d bytes allocated for %d", name, n, len(huge))
+		}
+	}
+	decode("string", func() error { var v string; _, err := must[string](t).Decode(huge, &v); return err })
+	decode("bytes", func() error { var v []byte; _, err := must[[]byte](t).Decode(huge, &v); return err })
+	decode("numbers", func() error { var v []uint64; _, err := must[[]uint64](t).Decode(huge, &v); return err })
+	decode("structs", func() error { var v []click; _, err := must[[]click](t).Decode(huge, &v); return err })
+	decode("nothings", func() error { var v []nothing; _, err := must[[]nothing](t).Decode(huge, &v); return err })
+	decode("map", func() error { var v map[string]int; _, err := must[map[string]int](t).Decode(huge, &v); return err })
+	decode("map of nothing", func() error {
+		var v map[nothing]nothing
+		_, err := must[map[nothing]nothing](t).Decode(huge, &v)
+		return err
+	})
+	decode("custom", func() error {
+		var v []celsius
+		_, err := must[[]celsius](t).Decode(append([]byte{2}, huge...), &v)
+		return err
+	})
+	decode("proto", func() error { var v nullable; _, err := must[nullable](t).Decode(huge[1:], &v); return err })
 }
 
 // TestDeepOnSmallStack encodes and copies values that lie on a stack which has to grow, and garbage collections run meanwhile.

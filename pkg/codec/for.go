@@ -64,7 +64,8 @@ func Sharing[T any](c Codec[T]) func(src []byte, v *T) (int, error) {
 	return c.Decode
 }
 
-// noescape hides a pointer from escape analysis. The programs do not keep the pointers they are given.
+// noescape hides the address of a value from escape analysis. The programs do not keep the addresses they are given. What the value refers to is on the heap,
+// because it came through an interface; so the codecs below are only ever handed out as a Codec.
 func noescape(p unsafe.Pointer) unsafe.Pointer {
 	x := uintptr(p)
 	return *(*unsafe.Pointer)(unsafe.Pointer(&x))
