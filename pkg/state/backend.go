@@ -27,7 +27,7 @@ type Descriptor struct {
 	// Name is unique within the operator.
 	Name string
 	Kind Kind
-	// Value describes a row's value; MapKey a map's keys (nil otherwise).
+	// Value describes a row, of a state with TTL as codec.Schema.Timed says; MapKey a map's keys (nil otherwise).
 	Value, MapKey *codec.Schema
 	// RowBytes is the encoded size of a row when it is fixed, else 0.
 	RowBytes int
@@ -47,7 +47,7 @@ type Backend interface {
 // Table keeps the rows of one state. A row is found by the current key, the current namespace (a window, or nothing) and sub: the encoded
 // map key, or empty for a value. The current key and namespace are set by the engine. Bytes that are returned are valid until the next call on the backend.
 type Table interface {
-	// Get returns the row, or nil; schema is the number of the schema it was written under (see Schema), 0 for the present one.
+	// Get returns the row, which may be empty, or nil if there is none; schema is the number of the schema it was written under (see Schema), 0 for the present one.
 	Get(sub []byte) (row []byte, schema int)
 	// Put writes the row under the present schema.
 	Put(sub, row []byte)
@@ -60,7 +60,7 @@ type Table interface {
 	Scan(f func(sub, row []byte, schema int) (del, more bool))
 	// Clear removes all rows of the current key and namespace.
 	Clear()
-	// Schema returns a schema that restored rows may be written under; 0 is the present one.
+	// Schema returns a schema that restored rows may be written under; 0 is the present one, and beyond the last it is nil.
 	Schema(n int) *codec.Schema
 	// SchemaKey is Schema for a map's keys.
 	SchemaKey(n int) *codec.Schema
