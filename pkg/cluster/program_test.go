@@ -29,6 +29,22 @@ type program struct {
 	mu      sync.Mutex
 	recov   []connector.Recovery
 	anew    int
+	sources []*sourceOp
+}
+
+// wake makes all sources look at the gate again.
+func (p *program) wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sources {
+		s.ctx.Wake()
+	}
+}
+
+func (o *output) clear() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	clear(o.seen)
 }
 
 // output is what the sink got, by split. Numbers count only when they are committed, if the sink commits.
@@ -209,6 +225,9 @@ type sourceOp struct {
 
 func (o *sourceOp) Open(ctx *task.Context) error {
 	o.ctx = ctx
+	o.p.mu.Lock()
+	o.p.sources = append(o.p.sources, o)
+	o.p.mu.Unlock()
 	for _, e := range ctx.Restored().List("splits") {
 		o.splits = append(o.splits, number{split: string(e[8:]), n: int64(binary.LittleEndian.Uint64(e))})
 	}

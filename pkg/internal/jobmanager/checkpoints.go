@@ -291,7 +291,7 @@ func (m *master) trigger(request string, kind snapshotv1.Kind, drain, full bool,
 		if target == "" {
 			return "", errors.New("no target directory was given, and none is configured (execution.checkpointing.savepoint-dir)")
 		}
-		t.Dir = join(uri(target), "savepoint-"+m.id.String()[:6]+"-"+hexadecimal(6))
+		t.Dir = join(URI(target), "savepoint-"+m.id.String()[:6]+"-"+hexadecimal(6))
 	}
 	m.requests[request] = &Request{ID: request, Kind: kind, Started: time.Now()}
 	m.coordinate(t)
@@ -308,8 +308,8 @@ func hexadecimal(bytes int) string {
 // join appends a name to a directory's URI.
 func join(dir, name string) string { return strings.TrimSuffix(dir, "/") + "/" + name }
 
-// uri makes a URI of a path without a scheme.
-func uri(path string) string {
+// URI makes a URI of a path without a scheme.
+func URI(path string) string {
 	if strings.HasPrefix(path, "/") {
 		return "file://" + path
 	}

@@ -312,7 +312,7 @@ func nextRecord(s Submission, old *ha.Job, root string) (*ha.Job, error) {
 	anew := func() *ha.Job {
 		r := &ha.Job{Name: s.Name, ID: ha.JobID(base.NewJobID()), StartedMillis: time.Now().UnixMilli()}
 		if s.Restore.Savepoint != "" {
-			r.Savepoint = &ha.Origin{Path: uri(s.Restore.Savepoint), Claim: s.Restore.Claim}
+			r.Savepoint = &ha.Origin{Path: URI(s.Restore.Savepoint), Claim: s.Restore.Claim}
 		}
 		return r
 	}
@@ -327,12 +327,12 @@ func nextRecord(s Submission, old *ha.Job, root string) (*ha.Job, error) {
 		r = anew()
 	default:
 		r = old.Clone()
-		if want := s.Restore.Savepoint; want != "" && !startedFrom(old, uri(want), root) {
+		if want := s.Restore.Savepoint; want != "" && !startedFrom(old, URI(want), root) {
 			if old.Checkpoint != nil {
 				return nil, base.Permanent(fmt.Errorf("it has state of its own (checkpoint %d, at %s), newer than the savepoint %s: start it without --from-savepoint to go on, or add --fresh to go back to the savepoint",
-					old.Checkpoint.ID, resolve(root, old.Checkpoint.Path), want))
+					old.Checkpoint.ID, Resolve(root, old.Checkpoint.Path), want))
 			}
-			r.Savepoint = &ha.Origin{Path: uri(want), Claim: s.Restore.Claim}
+			r.Savepoint = &ha.Origin{Path: URI(want), Claim: s.Restore.Claim}
 		}
 	}
 	r.State, r.Error = execution.JobRunning.String(), ""
@@ -343,7 +343,7 @@ func nextRecord(s Submission, old *ha.Job, root string) (*ha.Job, error) {
 // startedFrom reports whether a job was already started from a savepoint, or stopped with it: then its own newest state is the one to go on from.
 func startedFrom(r *ha.Job, savepoint, root string) bool {
 	trim := func(p string) string { return strings.TrimSuffix(strings.TrimSuffix(p, "/_metadata"), "/") }
-	return r.Savepoint != nil && trim(r.Savepoint.Path) == trim(savepoint) || r.Checkpoint != nil && trim(resolve(root, r.Checkpoint.Path)) == trim(savepoint)
+	return r.Savepoint != nil && trim(r.Savepoint.Path) == trim(savepoint) || r.Checkpoint != nil && trim(Resolve(root, r.Checkpoint.Path)) == trim(savepoint)
 }
 
 // Result is how a job ended.

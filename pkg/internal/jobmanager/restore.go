@@ -35,13 +35,13 @@ func (m *master) prepare() {
 	}
 	root := m.jm.cfg.Root
 	for _, p := range pointers {
-		s, err := m.load(resolve(root, p.Path))
+		s, err := m.load(Resolve(root, p.Path))
 		switch {
 		case err == nil:
 			own = append(own, s)
 		case r.Checkpoint != nil && p == *r.Checkpoint || !errors.Is(err, fs.ErrNotExist):
 			// An older one may have been deleted after the record was written; the newest not.
-			missing = append(missing, fmt.Errorf("checkpoint %d at %s: %w", p.ID, resolve(root, p.Path), err))
+			missing = append(missing, fmt.Errorf("checkpoint %d at %s: %w", p.ID, Resolve(root, p.Path), err))
 		}
 	}
 	m.damaged = missing

@@ -32,8 +32,8 @@ func relative(root, uri string) string {
 	return uri
 }
 
-// resolve is the inverse of relative.
-func resolve(root, path string) string {
+// Resolve is the inverse of relative.
+func Resolve(root, path string) string {
 	if strings.Contains(path, ":/") || strings.HasPrefix(path, "/") || root == "" {
 		return path
 	}

@@ -1,0 +1,361 @@
+package cli
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/rivulet-io/rivulet/pkg/config"
+)
+
+// Options are what the process was started with.
+type Options struct {
+	// Name is the program's name, and that of its job unless pipeline.name says otherwise.
+	Name string
+	// DataDir is --data-dir; by default ./rivulet-data/NAME.
+	DataDir string
+	// Memory is --memory, the process's resident total in bytes; 0 when it is not set.
+	Memory config.Bytes
+	// FromSavepoint is --from-savepoint; Claim says that it becomes the job's own.
+	FromSavepoint string
+	Claim         bool
+	// AllowNonRestoredState, AllowDuplicates, Fresh and Check are the options of that name.
+	AllowNonRestoredState, AllowDuplicates, Fresh, Check bool
+	// RESTAddress is --rest-address, HOST:PORT; "off" is no REST.
+	RESTAddress string
+	// Settings are those of -D, in their order.
+	Settings []config.Setting
+	// Config is Settings, checked.
+	Config *config.Config
+	// Args are the job's own options and arguments, as they were given: what a TaskManager needs to build the same graph.
+	Args []string
+
+	logLevel      slog.Level
+	version, help bool
+}
+
+// defaultREST is where REST listens when nothing else is said: on loopback, since it needs no password.
+const defaultREST = "127.0.0.1:8081"
+
+// errUsage is wrapped by errors about the command line.
+var errUsage = errors.New("usage")
+
+// parse reads a command line: the process's options, and those that job defined for itself (nil for none).
+func parse(name string, job *flag.FlagSet, args []string) (*Options, *flag.FlagSet, error) {
+	o := &Options{Name: name}
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	o.define(fs)
+	if job != nil {
+		var clash []string
+		job.VisitAll(func(f *flag.Flag) {
+			if fs.Lookup(f.Name) != nil {
+				clash = append(clash, "--"+f.Name)
+				return
+			}
+			fs.Var(f.Value, f.Name, f.Usage)
+			fs.Lookup(f.Name).DefValue = f.DefValue
+		})
+		if len(clash) > 0 {
+			return nil, fs, fmt.Errorf("%w: the program defines %s, which Rivulet defines too: choose another name", errUsage, strings.Join(clash, ", "))
+		}
+	}
+	if err := fs.Parse(split(args)); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			o.help = true
+			return o, fs, nil
+		}
+		return nil, fs, fmt.Errorf("%w: %s", errUsage, explain(err, fs))
+	}
+	if job == nil && fs.NArg() > 0 {
+		return nil, fs, fmt.Errorf("%w: %q: no argument is expected%s", errUsage, fs.Arg(0), didYouMean(fs.Arg(0), commandNames(), ""))
+	}
+	fs.Visit(func(f *flag.Flag) {
+		if job != nil && job.Lookup(f.Name) != nil {
+			o.Args = append(o.Args, "--"+f.Name+"="+f.Value.String())
+		}
+	})
+	o.Args = append(o.Args, fs.Args()...)
+	if job != nil {
+		// What is left over is the job's: its flag.Args. Its own flags are set already.
+		if err := job.Parse(append([]string{"--"}, fs.Args()...)); err != nil {
+			return nil, fs, fmt.Errorf("%w: %w", errUsage, err)
+		}
+	}
+	return o, fs, o.finish(fs)
+}
+
+// define defines the process's options.
+func (o *Options) define(fs *flag.FlagSet) {
+	fs.StringVar(&o.DataDir, "data-dir", "", "keep checkpoints, savepoints and what is known of the job in `DIR`; one process uses it at a time (default ./rivulet-data/"+o.Name+")")
+	fs.Var((*bytesValue)(&o.Memory), "memory", "the process's resident total, a `SIZE` such as 256MB: the job FAILS with a message at 90 % of it instead of being killed (default: starts at 48MB and grows with the state)")
+	fs.StringVar(&o.FromSavepoint, "from-savepoint", "", "start from the savepoint or checkpoint in the directory `PATH`")
+	fs.BoolVar(&o.Claim, "claim", false, "make the savepoint the job's own: it is deleted when it is not needed any more")
+	fs.BoolVar(&o.AllowNonRestoredState, "allow-non-restored-state", false, "start although the program has no operator for some of the stored state, which is dropped")
+	fs.BoolVar(&o.AllowDuplicates, "allow-duplicates", false, "when the newest checkpoint is damaged and its output may have been committed, go back to the one before it, doubling output")
+	fs.BoolVar(&o.Fresh, "fresh", false, "start without the state that the job has in the data directory, and even if the job has ended")
+	fs.BoolVar(&o.Check, "check", false, "compare the program with the state that it would start from, print what is kept, new, dropped and refused, and exit (0 when it can start)")
+	fs.StringVar(&o.RESTAddress, "rest-address", defaultREST, "serve REST and metrics at `HOST:PORT`; \"off\" serves none")
+	fs.Var(&settingsValue{o}, "D", "set an option of Flink's, `KEY=VALUE`, such as -D parallelism.default=4; may be repeated")
+	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log `LEVEL` and above: debug, info, warn or error")
+	fs.BoolVar(&o.version, "version", false, "print the version and exit")
+}
+
+// finish checks what was read, and fills in what follows from -D.
+func (o *Options) finish(fs *flag.FlagSet) error {
+	if o.version {
+		return nil
+	}
+	var errs []error
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	var err error
+	if o.Config, err = config.New(o.Settings...); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if !given["from-savepoint"] {
+		o.FromSavepoint, err = config.Get(o.Config, config.RestorePath)
+		errs = append(errs, err)
+	}
+	if !given["allow-non-restored-state"] {
+		o.AllowNonRestoredState, err = config.Get(o.Config, config.RestoreIgnoreUnclaimed)
+		errs = append(errs, err)
+	}
+	if !given["claim"] {
+		mode, err := config.Get(o.Config, config.RestoreClaimMode)
+		errs = append(errs, err)
+		o.Claim = mode == config.Claim
+	}
+	if !given["memory"] {
+		o.Memory, err = config.Get(o.Config, config.ProcessMemory)
+		errs = append(errs, err)
+	}
+	const least = 24 << 20
+	if o.Memory != 0 && o.Memory < least {
+		errs = append(errs, fmt.Errorf("--memory %s: want at least 24MB", o.Memory))
+	}
+	if !given["rest-address"] {
+		o.RESTAddress, err = restAddress(o.Config)
+		errs = append(errs, err)
+	}
+	if o.RESTAddress != "off" {
+		if _, _, err := net.SplitHostPort(o.RESTAddress); err != nil {
+			errs = append(errs, fmt.Errorf("--rest-address %q: want HOST:PORT, such as %s", o.RESTAddress, defaultREST))
+		}
+	}
+	if config.IsSet(o.Config, config.JobName) {
+		o.Name, err = config.Get(o.Config, config.JobName)
+		errs = append(errs, err)
+	}
+	if o.DataDir == "" {
+		o.DataDir = "rivulet-data/" + dirName(o.Name)
+	}
+	if o.Fresh && o.Check {
+		errs = append(errs, errors.New("--fresh and --check: a fresh start has no state to compare with"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return nil
+}
+
+// restAddress puts rest.bind-address and rest.port together.
+func restAddress(c *config.Config) (string, error) {
+	host, err := config.Get(c, config.RestBindAddress)
+	if err != nil {
+		return "", err
+	}
+	port, err := config.Get(c, config.RestPort)
+	if err != nil {
+		return "", err
+	}
+	if ports, err := config.Get(c, config.RestBindPorts); err != nil {
+		return "", err
+	} else if len(ports) > 0 {
+		port = ports[0]
+	}
+	return net.JoinHostPort(host, fmt.Sprint(port)), nil
+}
+
+// dirName makes one path element of a job's name.
+func dirName(name string) string {
+	clean := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`/\:*?"<>|`, r) || r < ' ' {
+			return '_'
+		}
+		return r
+	}, name)
+	if strings.Trim(clean, ".") == "" {
+		return "job"
+	}
+	return clean
+}
+
+// split takes "-Dkey=value" apart, which package flag does not.
+func split(args []string) []string {
+	var out []string
+	for i, a := range args {
+		if a == "--" {
+			return append(out, args[i:]...)
+		}
+		if rest, ok := strings.CutPrefix(a, "-D"); ok && rest != "" && !strings.HasPrefix(rest, "=") {
+			out = append(out, "-D", rest)
+			continue
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// explain says what is wrong in our words, with the nearest option where there is one.
+func explain(err error, fs *flag.FlagSet) string {
+	msg := err.Error()
+	if name, ok := strings.CutPrefix(msg, "flag provided but not defined: -"); ok {
+		name = strings.TrimPrefix(name, "-")
+		var names []string
+		fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+		return fmt.Sprintf("unknown option --%s%s", name, didYouMean(name, names, "--"))
+	}
+	return msg
+}
+
+// didYouMean names the nearest of the known names, if one is near.
+func didYouMean(name string, known []string, prefix string) string {
+	best, distance := "", len(name)/3+2
+	for _, k := range known {
+		if d := edits(name, k); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return "; --help lists all"
+	}
+	return fmt.Sprintf("; did you mean %s%s?", prefix, best)
+}
+
+// edits counts the insertions, removals and replacements of bytes between two names.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			next := min(row[j]+1, row[j+1]+1)
+			if a[i] == b[j] {
+				next = min(next, diagonal)
+			} else {
+				next = min(next, diagonal+1)
+			}
+			diagonal, row[j+1] = row[j+1], next
+		}
+	}
+	return row[len(b)]
+}
+
+// bytesValue is a size on the command line.
+type bytesValue config.Bytes
+
+func (v *bytesValue) String() string {
+	if v == nil || *v == 0 {
+		return ""
+	}
+	return config.Bytes(*v).String()
+}
+
+// Set implements flag.Value.
+func (v *bytesValue) Set(s string) error {
+	n, err := config.ParseBytes(s)
+	*v = bytesValue(n)
+	return err
+}
+
+// settingsValue collects -D.
+type settingsValue struct{ o *Options }
+
+func (v *settingsValue) String() string { return "" }
+
+// Set implements flag.Value.
+func (v *settingsValue) Set(s string) error {
+	setting, err := config.ParseSetting(s)
+	if err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "-D "))
+	}
+	v.o.Settings = append(v.o.Settings, setting)
+	return nil
+}
+
+// usage writes --help.
+func usage(w io.Writer, name string, fs, job *flag.FlagSet, jobless bool) {
+	var b strings.Builder
+	if jobless {
+		fmt.Fprintf(&b, "Usage: %s [OPTIONS]\n       %s COMMAND [ARGUMENTS]\n\nRuns a Rivulet cluster in this process until it is terminated.\n", name, name)
+	} else {
+		fmt.Fprintf(&b, "Usage: %s [OPTIONS]\n       %s COMMAND [ARGUMENTS]\n\nRuns the job in this process until it ends. SIGTERM suspends it: the next start goes on where it was.\n", name, name)
+	}
+	section := func(title string, want func(string) bool) {
+		var names []string
+		fs.VisitAll(func(f *flag.Flag) {
+			if want(f.Name) {
+				names = append(names, f.Name)
+			}
+		})
+		if len(names) == 0 {
+			return
+		}
+		slices.SortFunc(names, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
+		fmt.Fprintf(&b, "\n%s\n", title)
+		for _, n := range names {
+			f := fs.Lookup(n)
+			kind, text := flag.UnquoteUsage(f)
+			dash := "--"
+			if len(n) == 1 {
+				dash = "-"
+			}
+			head := dash + n
+			if kind != "" {
+				head += " " + kind
+			}
+			if f.DefValue != "" && f.DefValue != "false" && !strings.Contains(text, "(default") {
+				text += " (default " + f.DefValue + ")"
+			}
+			fmt.Fprintf(&b, "  %s\n", head)
+			for _, line := range wrap(text, 92) {
+				fmt.Fprintf(&b, "        %s\n", line)
+			}
+		}
+	}
+	own := func(n string) bool { return job != nil && job.Lookup(n) != nil }
+	section("Options of the job:", own)
+	section("Options of the process:", func(n string) bool { return !own(n) })
+	b.WriteString("\nCommands:\n")
+	for _, n := range commandNames() {
+		fmt.Fprintf(&b, "  %-22s %s\n", n, commands[n].summary)
+	}
+	_, _ = io.WriteString(w, b.String())
+}
+
+// wrap breaks text into lines of at most width bytes.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}

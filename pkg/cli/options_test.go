@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rivulet-io/rivulet/pkg/cluster"
+)
+
+func jobFlags() (*flag.FlagSet, *string) {
+	fs := flag.NewFlagSet("job", flag.ContinueOnError)
+	topic := fs.String("topic", "clicks", "read the Kafka topic `NAME`")
+	return fs, topic
+}
+
+func TestParse(t *testing.T) {
+	fs, topic := jobFlags()
+	o, _, err := parse("visits", fs, []string{
+		"--topic=t1", "-Dparallelism.default=4", "-D", "pipeline.object-reuse=true", "--memory", "64MB", "--data-dir", "/d", "--fresh", "--from-savepoint=/sp", "--rest-address", "off", "--", "rest", "-x",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *topic != "t1" {
+		t.Errorf("topic %q", *topic)
+	}
+	if d := cmp.Diff([]string{"--topic=t1", "rest", "-x"}, o.Args); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"rest", "-x"}, fs.Args()); d != "" {
+		t.Error(d)
+	}
+	if o.Memory != 64<<20 || o.DataDir != "/d" || !o.Fresh || o.FromSavepoint != "/sp" || len(o.Settings) != 2 || o.Settings[0].Value != "4" || o.RESTAddress != "off" {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	o, _, err := parse("visits", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.DataDir != "rivulet-data/visits" || o.Memory != 0 || o.RESTAddress != "127.0.0.1:8081" || o.Fresh || o.Claim {
+		t.Errorf("%+v", o)
+	}
+	o, _, err = parse("visits", nil, []string{
+		"-Dpipeline.name=a/b", "-Drest.port=9000", "-Dexecution.state-recovery.path=/sp", "-Dexecution.state-recovery.claim-mode=CLAIM",
+		"-Dexecution.state-recovery.ignore-unclaimed-state=true", "-Dtaskmanager.memory.process.size=1g",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Name != "a/b" || o.DataDir != "rivulet-data/a_b" || o.RESTAddress != "127.0.0.1:9000" || o.FromSavepoint != "/sp" || !o.Claim || !o.AllowNonRestoredState || o.Memory != 1<<30 {
+		t.Errorf("%+v", o)
+	}
+}
+
+// TestRefused checks what is said about command lines that are not understood, and that they exit with 2.
+func TestRefused(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		args       []string
+	}{
+		{"near", "unknown option --dta-dir; did you mean --data-dir?", []string{"--dta-dir", "x"}},
+		{"job's own", "unknown option --topics; did you mean --topic?", []string{"--topics=x"}},
+		{"far", "unknown option --zzzzzz; --help lists all", []string{"--zzzzzz"}},
+		{"key", "did you mean parallelism.default?", []string{"-Dparallelism.defualt=4"}},
+		{"value", `parallelism.default: "many"`, []string{"-D", "parallelism.default=many"}},
+		{"no key", "want key=value", []string{"-D", "=x"}},
+		{"memory", "--memory 1 mb: want at least 24MB", []string{"--memory", "1MB"}},
+		{"size", "want a whole number and a unit", []string{"--memory", "lots"}},
+		{"address", "want HOST:PORT", []string{"--rest-address", "8081"}},
+		{"together", "a fresh start has no state", []string{"--fresh", "--check"}},
+		{"roles", "come with the next release", []string{"jobmanager"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fs, _ := jobFlags()
+			var stderr bytes.Buffer
+			code := Run(t.Context(), Program{Name: "visits", Flags: fs, Build: noJob}, c.args, nil, &stderr)
+			if code != exitUsage || !strings.Contains(stderr.String(), c.want) {
+				t.Errorf("exit %d, %s", code, stderr.String())
+			}
+		})
+	}
+}
+
+func noJob(*Options) (cluster.Job, error) { return cluster.Job{}, errors.New("no job here") }
+
+func TestClashIsSaid(t *testing.T) {
+	fs := flag.NewFlagSet("job", flag.ContinueOnError)
+	fs.Bool("fresh", false, "")
+	var stderr bytes.Buffer
+	if code := Run(t.Context(), Program{Name: "x", Flags: fs, Build: noJob}, nil, nil, &stderr); code != exitUsage || !strings.Contains(stderr.String(), "the program defines --fresh") {
+		t.Errorf("exit %d, %s", code, stderr.String())
+	}
+}
+
+var update = flag.Bool("update", false, "write testdata anew")
+
+func TestHelp(t *testing.T) {
+	fs, _ := jobFlags()
+	for name, p := range map[string]Program{"job": {Name: "visits", Flags: fs, Build: noJob}, "mini": {Name: "mini"}} {
+		var stdout, stderr bytes.Buffer
+		if code := Run(t.Context(), p, []string{"--help"}, &stdout, &stderr); code != exitOK || stderr.Len() > 0 {
+			t.Fatalf("exit %d: %s", code, stderr.String())
+		}
+		file := filepath.Join("testdata", "help-"+name+".txt")
+		if *update {
+			if err := os.WriteFile(file, stdout.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(string(want), stdout.String()); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
+func TestConsoleKeepsProgressBelow(t *testing.T) {
+	var b bytes.Buffer
+	c := newConsole(&b, true)
+	c.draw([]string{"one", "two"})
+	_, _ = c.Write([]byte("log\n"))
+	c.draw(nil)
+	want := "one\ntwo\n" + "\x1b[2A\r\x1b[J" + "log\n" + "one\ntwo\n" + "\x1b[2A\r\x1b[J"
+	if b.String() != want {
+		t.Errorf("%q", b.String())
+	}
+	b.Reset()
+	piped := newConsole(&b, false)
+	piped.draw([]string{"one"})
+	if _, err := piped.Write([]byte("log\n")); err != nil || b.String() != "log\n" {
+		t.Errorf("%q, %v", b.String(), err)
+	}
+}
+
+func TestCount(t *testing.T) {
+	var got []string
+	for _, n := range []float64{0, 950, 9999, 12345, 4.561e6, 2e9} {
+		got = append(got, count(n))
+	}
+	if d := cmp.Diff([]string{"0", "950", "9999", "12.3 k", "4.56 M", "2 G"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestMiniWithoutJobRunsUntilTold(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stderr bytes.Buffer
+	if code := Run(ctx, Program{Name: "mini"}, []string{"--data-dir", filepath.Join(t.TempDir(), "d"), "--rest-address", "off"}, nil, &stderr); code != exitOK {
+		t.Errorf("exit %d: %s", code, stderr.String())
+	}
+}

@@ -1,0 +1,130 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
+	"github.com/rivulet-io/rivulet/pkg/internal/execution"
+	"github.com/rivulet-io/rivulet/pkg/internal/ha"
+	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
+)
+
+// CheckResult is what a program would start from.
+type CheckResult struct {
+	// OK says that it can start.
+	OK bool
+	// Text says, per operator, what is kept, new, dropped and refused; for people.
+	Text string
+}
+
+// Check compares a job's program with the state that it would start from. It changes nothing and needs no lock: the job may be running.
+func Check(ctx context.Context, cfg MiniConfig, job Job) (CheckResult, error) {
+	records, store, root, err := peek(cfg)
+	if err != nil {
+		return CheckResult{}, err
+	}
+	var record *ha.Job
+	for _, r := range records {
+		if r.Name == job.Name {
+			record = r
+		}
+	}
+	var b strings.Builder
+	path := job.FromSavepoint
+	switch {
+	case path != "":
+	case record == nil || record.Checkpoint == nil && record.Savepoint == nil:
+		fmt.Fprintf(&b, "job %q has no state yet: it starts empty\n", job.Name)
+		return CheckResult{OK: true, Text: b.String()}, nil
+	case record.State == execution.JobFinished.String() || record.State == execution.JobCanceled.String():
+		fmt.Fprintf(&b, "job %q is %s: it is not run again without --fresh\n", job.Name, record.State)
+		return CheckResult{Text: b.String()}, nil
+	case record.Checkpoint != nil:
+		path = jobmanager.Resolve(root, record.Checkpoint.Path)
+	default:
+		path = record.Savepoint.Path
+	}
+	s, err := store.Load(ctx, jobmanager.URI(path))
+	if err == nil {
+		err = store.Verify(ctx, s)
+	}
+	if err != nil {
+		if !errors.Is(err, base.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) {
+			return CheckResult{}, err
+		}
+		fmt.Fprintf(&b, "job %q: %s cannot be restored: %v\n", job.Name, path, err)
+		return CheckResult{Text: b.String()}, nil
+	}
+	fmt.Fprintf(&b, "job %q would start from checkpoint %d at %s\n", job.Name, s.ID, path)
+	a, err := checkpoint.Assign(s.Metadata, job.Program.Graph(), checkpoint.AssignOptions{Path: path, Base: s.Base, AllowNonRestored: job.AllowNonRestoredState})
+	for _, m := range a.Operators {
+		name := m.UID
+		if name == "" {
+			name = m.ID.String()
+		}
+		fmt.Fprintf(&b, "  %-8s %s (%s)", m.Fate, name, m.Name)
+		for _, text := range states(m) {
+			fmt.Fprintf(&b, "\n             %s", text)
+		}
+		b.WriteByte('\n')
+	}
+	ok := err == nil
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintf(&b, "  refused  %s\n", line)
+		}
+	} else if refusals := openAll(ctx, job, a, store); len(refusals) > 0 {
+		ok = false
+		for _, r := range refusals {
+			fmt.Fprintf(&b, "  refused  %s\n", r)
+		}
+	}
+	if ok {
+		b.WriteString("it can start\n")
+	} else {
+		b.WriteString("it cannot start\n")
+	}
+	return CheckResult{OK: ok, Text: b.String()}, nil
+}
+
+// states lists what is stored of an operator, by state.
+func states(m checkpoint.Mapping) []string {
+	type sum struct{ rows, bytes int64 }
+	var names []string
+	total := map[string]*sum{}
+	add := func(name string, rows, bytes int64) {
+		if total[name] == nil {
+			total[name] = &sum{}
+			names = append(names, name)
+		}
+		total[name].rows += rows
+		total[name].bytes += bytes
+	}
+	for _, sub := range m.Stored.GetSubtasks() {
+		for _, k := range sub.GetKeyed() {
+			for _, st := range k.GetStates() {
+				add(st.GetKind()+" state "+st.GetName(), st.GetRows(), st.GetBytes())
+			}
+		}
+		for _, l := range sub.GetLists() {
+			var n int64
+			for _, e := range l.GetEntries() {
+				n += int64(len(e))
+			}
+			add("list state "+l.GetName(), int64(len(l.GetEntries())), n)
+		}
+		if n := len(sub.GetCommittables()); n > 0 {
+			add("prepared output", int64(n), 0)
+		}
+	}
+	var out []string
+	for _, n := range names {
+		out = append(out, fmt.Sprintf("%s: %d rows, %d bytes", n, total[n].rows, total[n].bytes))
+	}
+	return out
+}

@@ -1,0 +1,61 @@
+package jobmanager
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
+	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
+)
+
+// Metric is a metric of a task, or of one of its operators.
+type Metric struct {
+	Task base.SubtaskID
+	// Operator is the operator's name; empty for the task's own.
+	Operator, Name string
+	Value          float64
+	// Text is the value of a metric that is no number.
+	Text string
+}
+
+// Metrics asks the TaskManagers for the metrics of a job's tasks. A TaskManager that does not answer within two seconds is left out.
+func (j *JobManager) Metrics(ctx context.Context, id base.JobID) ([]Metric, error) {
+	m, err := j.master(id)
+	if err != nil {
+		return nil, err
+	}
+	tms := map[*taskManager]bool{}
+	m.ask(func() {
+		for _, tm := range m.live {
+			tms[tm] = true
+		}
+	})
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var (
+		mu  sync.Mutex
+		out []Metric
+		wg  sync.WaitGroup
+	)
+	for tm := range tms {
+		wg.Go(func() {
+			resp, err := tm.client.TaskManager().FetchMetrics(ctx, &rpcv1.FetchMetricsRequest{Header: j.header(id)})
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, x := range resp.GetMetrics() {
+				sub, err := rpc.SubtaskID(id, x.GetSubtask())
+				if err != nil {
+					continue
+				}
+				out = append(out, Metric{Task: sub, Operator: x.GetOperator(), Name: x.GetName(), Value: x.GetValue(), Text: x.GetText()})
+			}
+		})
+	}
+	wg.Wait()
+	return out, nil
+}
