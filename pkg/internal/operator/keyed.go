@@ -1,0 +1,210 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rivulet-io/rivulet/pkg/codec"
+	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
+	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
+	"github.com/rivulet-io/rivulet/pkg/internal/task"
+)
+
+// The names of the timer queues of an operator.
+const (
+	eventTimers      = "event-timers"
+	processingTimers = "processing-timers"
+)
+
+// KeyedHooks is one subtask's keyed function, opened. They are called with the key set. Each is set; the others may be nil.
+type KeyedHooks[I any] struct {
+	Each  func(v I, ts event.Time) error
+	Timer func(at event.Time, processing bool) error
+	Close func() error
+}
+
+// Keyed runs a function whose state and timers belong to a key.
+type Keyed[K, I any] struct {
+	Defaults
+	In       *Type[I]
+	KeyCodec codec.Codec[K]
+	Select   func(I) K
+	Make     func(k *Keyed[K, I]) (KeyedHooks[I], error)
+
+	// State is the backend, Watermark the operator's.
+	State     Backend
+	Watermark event.Time
+
+	hooks   KeyedHooks[I]
+	event   Timers
+	proc    Timers
+	key     K
+	decode  bool // the key must be decoded from the backend's
+	current event.Time
+	scratch []byte
+	schema  []byte
+	full    bool // no checkpoint is complete yet: snapshots are whole ones
+	// stopping says that the task ended in the middle of the timers of a watermark.
+	stopping bool
+}
+
+// Open opens the backend and makes the function.
+func (k *Keyed[K, I]) Open(ctx *task.Context) (err error) {
+	k.Ctx, k.Watermark, k.current, k.full = ctx, event.Min, event.None, true
+	if OpenBackend == nil {
+		return errors.New("this program was linked without a state backend")
+	}
+	k.schema = k.KeyCodec.Schema().Encode()
+	if stored := ctx.Restored().KeySchema; len(stored) > 0 {
+		was, err := codec.DecodeSchema(stored)
+		if err == nil {
+			err = codec.CompareKey(was, k.KeyCodec.Schema())
+		}
+		if err != nil {
+			return base.Permanent(fmt.Errorf("restore: %w", err))
+		}
+	}
+	k.State, err = OpenBackend(BackendConfig{Ctx: ctx, Range: base.RangeOf(ctx.Subtask, ctx.Parallelism, ctx.MaxParallelism), KeySchema: k.schema})
+	if err != nil {
+		return err
+	}
+	k.event, k.proc = k.State.Timers(eventTimers), k.State.Timers(processingTimers)
+	if k.hooks, err = k.Make(k); err != nil {
+		return err
+	}
+	k.callAgain()
+	return nil
+}
+
+// Collect takes one row.
+func (k *Keyed[K, I]) Collect(v I, ts event.Time) {
+	k.Ctx.In++
+	key := k.Select(v)
+	enc, err := k.KeyCodec.Append(k.scratch[:0], key)
+	if err != nil {
+		k.Ctx.Fail(err)
+		return
+	}
+	k.scratch, k.key, k.decode, k.current = enc, key, false, ts
+	k.State.SetKey(enc, base.HashKey(enc))
+	if err := k.hooks.Each(v, ts); err != nil {
+		k.Ctx.Fail(err)
+	}
+}
+
+// ProcessBatch takes a batch.
+func (k *Keyed[K, I]) ProcessBatch(_ int, b exchange.Batch) error { return each(k.Ctx, k.In, b, k) }
+
+// EmitBatch is ProcessBatch for chains.
+func (k *Keyed[K, I]) EmitBatch(b exchange.Batch) { k.Ctx.Fail(k.ProcessBatch(0, b)) }
+
+// Key returns the current key.
+func (k *Keyed[K, I]) Key() K {
+	if k.decode {
+		k.decode = false
+		var key K
+		if _, err := k.KeyCodec.Decode(k.State.Key(), &key); err != nil {
+			k.Ctx.Fail(err)
+		}
+		k.key = key
+	}
+	return k.key
+}
+
+// Current is the timestamp of the current record or timer.
+func (k *Keyed[K, I]) Current() event.Time { return k.current }
+
+// Register sets a timer of the current key and namespace.
+func (k *Keyed[K, I]) Register(at event.Time, processing bool) {
+	if !processing {
+		k.event.Register(at)
+		return
+	}
+	k.proc.Register(at)
+	k.Ctx.CallAt(at)
+}
+
+// Delete removes a timer of the current key and namespace.
+func (k *Keyed[K, I]) Delete(at event.Time, processing bool) {
+	if processing {
+		k.proc.Delete(at)
+	} else {
+		k.event.Delete(at)
+	}
+}
+
+// ProcessWatermark fires the event-time timers that are due, in order, then passes the watermark on.
+func (k *Keyed[K, I]) ProcessWatermark(wm event.Time) error {
+	k.Watermark = wm
+	if err := k.fire(k.event, wm, false); err != nil || k.stopping {
+		return err
+	}
+	return k.Defaults.ProcessWatermark(wm)
+}
+
+// OnProcessingTime fires the processing-time timers that are due.
+func (k *Keyed[K, I]) OnProcessingTime(now event.Time) error {
+	err := k.fire(k.proc, now, true)
+	k.callAgain()
+	return err
+}
+
+func (k *Keyed[K, I]) callAgain() {
+	if at, ok := k.proc.Next(); ok {
+		k.Ctx.CallAt(at)
+	}
+}
+
+func (k *Keyed[K, I]) fire(timers Timers, upTo event.Time, processing bool) error {
+	for {
+		at, ok := timers.Pop(upTo)
+		if !ok {
+			return nil
+		}
+		k.decode, k.current = true, at
+		if k.hooks.Timer != nil {
+			if err := k.hooks.Timer(at, processing); err != nil {
+				return err
+			}
+		}
+		if k.Ctx.Interrupted() && !processing && !k.Ctx.Yield() {
+			k.stopping = true
+			return nil
+		}
+	}
+}
+
+// Snapshot takes a view of the state.
+func (k *Keyed[K, I]) Snapshot(b *exchange.Barrier) (task.Write, error) {
+	write := k.State.Snapshot(b.Full || b.Savepoint || k.full)
+	return func(ctx context.Context, store task.SnapshotStore) (*snapshotv1.OperatorAck, error) {
+		keyed, err := write(ctx, store)
+		if err != nil {
+			return nil, err
+		}
+		return &snapshotv1.OperatorAck{State: &snapshotv1.Subtask{Keyed: []*snapshotv1.KeyedState{keyed}}, KeySchema: k.schema}, nil
+	}, nil
+}
+
+// CheckpointComplete allows incremental snapshots from now on.
+func (k *Keyed[K, I]) CheckpointComplete(checkpoint, _ int64) error {
+	if checkpoint > 0 {
+		k.full = false
+	}
+	return nil
+}
+
+// Close closes the function and the backend.
+func (k *Keyed[K, I]) Close() error {
+	var errs []error
+	if k.hooks.Close != nil {
+		errs = append(errs, k.hooks.Close())
+	}
+	if k.State != nil {
+		errs = append(errs, k.State.Close())
+	}
+	return errors.Join(errs...)
+}
