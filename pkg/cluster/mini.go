@@ -293,11 +293,15 @@ func (m *Mini) Run(ctx context.Context) error {
 		})
 	}
 	services.Go(func() error { m.watchMemory(servicesCtx); return nil })
+	services.Go(func() error { // the end of ctx ends the jobs, and with them runJobs
+		<-servicesCtx.Done()
+		m.jm.Suspend()
+		return nil
+	})
 	result := m.runJobs(ctx)
 	if m.cfg.KeepRunning {
 		<-ctx.Done()
 	}
-	m.jm.Suspend()
 	stopServices()
 	serr := services.Wait()
 	stopTMs()

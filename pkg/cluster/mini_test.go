@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -77,20 +78,22 @@ func start(t *testing.T, cfg cluster.MiniConfig) (m *cluster.Mini, stop func() e
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
-	return m, func() error { cancel(); return <-done }
+	stop = sync.OnceValue(func() error { cancel(); return <-done })
+	t.Cleanup(func() { _ = stop() }) // a test that failed must not go on
+	return m, stop
 }
 
 // wait lets virtual time pass until ok.
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 100_000 {
+	for range 20_000 {
 		synctest.Wait()
 		if ok() {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("did not happen within 1000 s: %s", what)
+	t.Fatalf("did not happen within 200 s: %s", what)
 }
 
 func TestFailureRestartsFromCheckpoint(t *testing.T) {

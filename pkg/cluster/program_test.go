@@ -5,11 +5,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/event"
-	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
 	planv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/plan/v1"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
@@ -70,6 +70,44 @@ func (o *output) len() int {
 		n += len(s)
 	}
 	return n
+}
+
+func (o *output) clone() *output {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := &output{seen: map[string][]int64{}}
+	for k, v := range o.seen {
+		c.seen[k] = append([]int64(nil), v...)
+	}
+	return c
+}
+
+// tx is what a sink's transaction holds, as its committable: "split:from-to" for each run of numbers.
+func tx(ns []number) []byte {
+	var b []byte
+	for _, n := range ns {
+		b = fmt.Appendf(b, "%s:%d ", n.split, n.n)
+	}
+	return b
+}
+
+// finish commits what a checkpoint prepared and seen has not.
+func (p *program) finish(r connector.Recovery, seen *output) error {
+	seen.mu.Lock()
+	defer seen.mu.Unlock()
+	for _, c := range r.Committables {
+		for f := range strings.FieldsSeq(string(c)) {
+			split, num, _ := strings.Cut(f, ":")
+			n, err := strconv.ParseInt(num, 10, 64)
+			if err != nil {
+				return err
+			}
+			if int64(len(seen.seen[split])) == n {
+				seen.seen[split] = append(seen.seen[split], n)
+			}
+		}
+	}
+	return nil
 }
 
 func id(b byte) []byte { x := [16]byte{b}; return x[:] }
@@ -314,7 +352,7 @@ func (o *sinkOp) Snapshot(b *exchange.Barrier) (task.Write, error) {
 	o.prepared[b.Checkpoint] = o.open
 	var c [][]byte
 	if len(o.open) > 0 {
-		c = [][]byte{fmt.Appendf(nil, "tx-%d-%d", b.Checkpoint, len(o.open))}
+		c = [][]byte{tx(o.open)}
 	}
 	o.open = nil
 	return func(context.Context, task.SnapshotStore) (*snapshotv1.OperatorAck, error) {
@@ -337,4 +375,5 @@ func (o *sinkOp) CheckpointComplete(checkpoint, _ int64) error {
 	return nil
 }
 
-var _ = base.JobID{}
+// Await implements task.Committer: commits are made at once here.
+func (o *sinkOp) Await(context.Context) error { return nil }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 	"sync"
 
@@ -24,7 +25,7 @@ type Memory struct {
 
 // NewMemory returns an empty one.
 func NewMemory() *Memory {
-	return &Memory{ha: ha.NewMemory(), files: &memStore{f: map[string][]byte{}}}
+	return &Memory{ha: ha.NewMemory(), files: &memStore{f: map[string][]byte{}, bad: map[string]bool{}}}
 }
 
 func (m *Memory) open() (ha.Election, storage, string) { return m.ha, m.files, "mem://mini" }
@@ -34,9 +35,28 @@ func openDir(dir string) (ha.Election, storage, string, error) {
 }
 
 type memStore struct {
-	mu sync.Mutex
-	f  map[string][]byte
-	n  int
+	mu  sync.Mutex
+	f   map[string][]byte
+	n   int
+	bad map[string]bool
+}
+
+// Clone is what a crash leaves.
+func (m *Memory) Clone() *Memory {
+	m.files.mu.Lock()
+	defer m.files.mu.Unlock()
+	return &Memory{ha: m.ha.Clone(), files: &memStore{f: maps.Clone(m.files.f), n: m.files.n + 1000, bad: map[string]bool{}}}
+}
+
+// Damage makes files unreadable whose path contains s.
+func (m *Memory) Damage(s string) {
+	m.files.mu.Lock()
+	defer m.files.mu.Unlock()
+	for p := range m.files.f {
+		if strings.Contains(p, s) {
+			m.files.bad[strings.TrimSuffix(p, "/_metadata")] = true
+		}
+	}
 }
 
 func (s *memStore) WriteMetadata(_ context.Context, dir string, m *snapshotv1.Metadata) (int64, error) {
@@ -60,7 +80,14 @@ func (s *memStore) Load(_ context.Context, path string) (checkpoint.Snapshot, er
 	}
 	return checkpoint.Snapshot{ID: base.CheckpointID(m.GetCheckpointId()), Path: path, Base: base0, Metadata: m, Size: int64(len(b))}, err
 }
-func (s *memStore) Verify(context.Context, checkpoint.Snapshot) error { return nil }
+func (s *memStore) Verify(_ context.Context, x checkpoint.Snapshot) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bad[x.Path] {
+		return fmt.Errorf("%s: %w", x.Path, base.ErrCorrupt)
+	}
+	return nil
+}
 func (s *memStore) Discard(context.Context, checkpoint.Discard) error { return nil }
 func (s *memStore) WriteLedger(context.Context, string, base.CheckpointID) error {
 	return nil

@@ -119,6 +119,7 @@ func (m *master) triggerTasks(t checkpoint.TriggerTasks, err error) {
 		m.fenced(err)
 		return
 	}
+	m.drained = t.Stop == rpcv1.StopMode_STOP_MODE_DRAIN
 	header := m.jm.header(m.id)
 	for tm, subtasks := range m.byTaskManager(t.Tasks) {
 		m.call(tm, "trigger checkpoint", func(ctx context.Context, c rpcv1.TaskManagerServiceClient) error {

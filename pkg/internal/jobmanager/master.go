@@ -69,6 +69,7 @@ type master struct {
 	damaged   []error
 	settings  map[string]string // the job's options, for tasks
 	stopped   bool              // a stop's savepoint is complete
+	drained   bool              // all timers fired before it
 	requests  map[string]*Request
 	// later is run after the event at hand.
 	later []func()
@@ -406,8 +407,8 @@ func (m *master) end(e execution.JobEnded) {
 	}
 	state := e.State.String()
 	stopped := m.stopped && e.State == execution.JobFinished
-	if stopped {
-		state = StateStopped
+	if stopped && !m.drained {
+		state = StateStopped // after a drained stop there is nothing to go on with
 	}
 	retain := m.chk.Retention == config.RetainOnCancellation || e.State == execution.JobFailed && m.chk.Retention == config.DeleteOnCancellation || stopped
 	if e.State == execution.JobFinished && !stopped {

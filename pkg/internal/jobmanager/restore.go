@@ -142,6 +142,9 @@ func (m *master) restorePoint(ctx context.Context, candidates []candidate, ledge
 		switch {
 		case i+1 == len(candidates):
 			return nil, base.Permanent(fmt.Errorf("%w: checkpoint %d cannot be completed, and no older one is retained: %w", errLost, c.id, err))
+		case ledger >= c.id && !m.sub.Restore.AllowDuplicates:
+			return nil, base.Permanent(fmt.Errorf("%w: checkpoint %d is recorded as committed, and the sink says that it is not; going back to checkpoint %d could double output (--allow-duplicates does it): %w",
+				errLost, c.id, candidates[i+1].id, err))
 		case len(m.committers) > 1 && !m.sub.Restore.AllowDuplicates:
 			return nil, base.Permanent(fmt.Errorf("%w: going back behind checkpoint %d could double the output of another sink (--allow-duplicates does it): %w", errLost, c.id, err))
 		}
