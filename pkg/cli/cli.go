@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/rivulet-io/rivulet/pkg/cluster"
+	"github.com/rivulet-io/rivulet/pkg/stream"
 )
 
 // Program is what a binary runs.
@@ -28,8 +29,8 @@ type Program struct {
 	Name string
 	// Flags are the job's own options, shown beside the process's; may be nil.
 	Flags *flag.FlagSet
-	// Build makes the job when the options are known; nil for a process that has none.
-	Build func(o *Options) (cluster.Job, error)
+	// Build makes the job's streams, when the options are known; nil for a process without a job.
+	Build func(env *stream.Env) error
 }
 
 // Exit codes.
@@ -91,14 +92,10 @@ func Run(ctx context.Context, p Program, args []string, stdout, stderr io.Writer
 		DataDir: o.DataDir, Settings: o.Settings, MemoryLimit: int64(o.Memory), KeepRunning: p.Build == nil,
 	}
 	if p.Build != nil {
-		job, err := p.Build(o)
-		if err != nil {
-			return fail(stderr, p.Name, err)
-		}
-		job.Name, job.Args = o.Name, o.Args
-		job.FromSavepoint, job.Claim, job.Fresh = o.FromSavepoint, o.Claim, o.Fresh
-		job.AllowNonRestoredState, job.AllowDuplicates = o.AllowNonRestoredState, o.AllowDuplicates
-		cfg.Jobs = []cluster.Job{job}
+		cfg.Jobs = []cluster.Job{{
+			Name: o.Name, Build: p.Build, Args: o.Args, FromSavepoint: o.FromSavepoint, Claim: o.Claim, Fresh: o.Fresh,
+			AllowNonRestoredState: o.AllowNonRestoredState, AllowDuplicates: o.AllowDuplicates,
+		}}
 	}
 	if o.Check {
 		return check(ctx, cfg, stdout, stderr, p.Name)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/rivulet-io/rivulet/pkg/cluster"
+	"github.com/rivulet-io/rivulet/pkg/stream"
 )
 
 func jobFlags() (*flag.FlagSet, *string) {
@@ -92,7 +92,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func noJob(*Options) (cluster.Job, error) { return cluster.Job{}, errors.New("no job here") }
+func noJob(*stream.Env) error { return errors.New("no job here") }
 
 func TestClashIsSaid(t *testing.T) {
 	fs := flag.NewFlagSet("job", flag.ContinueOnError)

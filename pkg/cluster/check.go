@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
@@ -24,6 +25,13 @@ type CheckResult struct {
 
 // Check compares a job's program with the state that it would start from. It changes nothing and needs no lock: the job may be running.
 func Check(ctx context.Context, cfg MiniConfig, job Job) (CheckResult, error) {
+	checked, err := config.New(cfg.Settings...)
+	if err != nil {
+		return CheckResult{}, err
+	}
+	if err := job.build(cfg.Settings, checked); err != nil {
+		return CheckResult{}, err
+	}
 	records, store, root, err := peek(cfg)
 	if err != nil {
 		return CheckResult{}, err

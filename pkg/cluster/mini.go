@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,26 +30,6 @@ import (
 
 // Version is the version of Rivulet, as it is written into checkpoints and shown.
 var Version = "0.1.0"
-
-// Job is a job to run.
-type Job struct {
-	// Name finds the job's state in the data directory.
-	Name string
-	// Program is what a stream.Env built.
-	Program task.Program
-	// Args are the job's own arguments.
-	Args []string
-
-	// FromSavepoint is the directory of a savepoint to start from; Claim makes it the job's own.
-	FromSavepoint string
-	Claim         bool
-	// AllowNonRestoredState drops stored state that the program has no operator for.
-	AllowNonRestoredState bool
-	// AllowDuplicates goes back behind a damaged checkpoint even if that doubles output.
-	AllowDuplicates bool
-	// Fresh starts the job without the state that it has in the data directory, and even if it has ended.
-	Fresh bool
-}
 
 // MiniConfig is what RunMini needs.
 type MiniConfig struct {
@@ -110,16 +91,19 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 		return nil, err
 	}
 	names := map[string]bool{}
-	for _, j := range cfg.Jobs {
+	m.cfg.Jobs = slices.Clone(cfg.Jobs)
+	for i := range m.cfg.Jobs {
+		j := &m.cfg.Jobs[i]
 		switch {
-		case j.Program == nil:
-			return nil, fmt.Errorf("job %q has no program", j.Name)
 		case j.Name == "":
 			return nil, errors.New("a job has no name")
 		case names[j.Name]:
 			return nil, fmt.Errorf("two jobs are named %q", j.Name)
 		}
 		names[j.Name] = true
+		if err := j.build(cfg.Settings, m.settings); err != nil {
+			return nil, err
+		}
 	}
 	if cfg.DataDir == "" && cfg.Memory == nil {
 		return nil, errors.New("no data directory")

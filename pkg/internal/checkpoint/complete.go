@@ -56,7 +56,7 @@ func (c *Coordinator) metadata(p *pending) *snapshotv1.Metadata {
 				Enumerator: p.enumerators[base.OperatorID(op.GetId())],
 			}
 			for _, t := range v.tasks {
-				s := slot{t.id.Vertex, t.id.Index}
+				s := Subtask{t.id.Vertex, t.id.Index}
 				sub := &snapshotv1.Subtask{Index: int32(t.id.Index), Finished: p.finished[s]}
 				for _, a := range p.acks[s].GetOperators() {
 					if !bytes.Equal(a.GetOperatorId(), op.GetId()) {
@@ -170,11 +170,11 @@ func (c *Coordinator) complete(p *pending, now time.Time) {
 // recover notes that what a snapshot of an earlier run had prepared may be open. Tasks of then are not those of now: only LedgerWritten says that it is done.
 func (c *Coordinator) recover(s Snapshot) {
 	if s.ID > c.ledger && prepared(s.Metadata) {
-		c.uncommitted[slot{}] = append(c.uncommitted[slot{}], s.ID)
+		c.uncommitted[Subtask{}] = append(c.uncommitted[Subtask{}], s.ID)
 	}
 }
 
-func (c *Coordinator) committed(key slot, upTo base.CheckpointID) {
+func (c *Coordinator) committed(key Subtask, upTo base.CheckpointID) {
 	left := slices.DeleteFunc(c.uncommitted[key], func(id base.CheckpointID) bool { return id <= upTo })
 	if len(left) == 0 {
 		delete(c.uncommitted, key)

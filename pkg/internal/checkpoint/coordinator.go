@@ -70,7 +70,7 @@ type Coordinator struct {
 	aborted map[base.CheckpointID]*pending
 
 	ledger      base.CheckpointID
-	uncommitted map[slot][]base.CheckpointID // ascending
+	uncommitted map[Subtask][]base.CheckpointID // ascending
 	recording   base.CheckpointID            // being written to the ledger
 	ledgerRetry time.Time
 
@@ -91,10 +91,10 @@ type task struct {
 	state rpcv1.TaskState
 }
 
-// slot names a subtask over all its attempts.
-type slot struct {
-	vertex base.VertexID
-	index  int
+// Subtask names a subtask over all its attempts.
+type Subtask struct {
+	Vertex base.VertexID
+	Index  int
 }
 
 type phase int
@@ -118,8 +118,8 @@ type pending struct {
 	missing     []base.OperatorID       // enumerators
 	waiting     map[base.SubtaskID]bool // tasks that have not acked
 	tasks       []base.SubtaskID        // all that take part
-	acks        map[slot]*snapshotv1.SubtaskAck
-	finished    map[slot]bool
+	acks        map[Subtask]*snapshotv1.SubtaskAck
+	finished    map[Subtask]bool
 	meta        *snapshotv1.Metadata
 	size        int64
 	doomed      string    // why it fails as soon as a write that is under way has ended
@@ -158,7 +158,7 @@ func New(graph *planv1.JobGraph, cfg Config) *Coordinator {
 	cfg.Timeout = cmp.Or(cfg.Timeout, 10*time.Minute)
 	c := &Coordinator{
 		cfg: cfg, next: cfg.NextID, ledger: cfg.Ledger, requests: map[string]bool{}, aborted: map[base.CheckpointID]*pending{},
-		uncommitted: map[slot][]base.CheckpointID{}, files: files{refs: map[string]int{}, deleted: map[string]bool{}},
+		uncommitted: map[Subtask][]base.CheckpointID{}, files: files{refs: map[string]int{}, deleted: map[string]bool{}},
 	}
 	c.stats.max = cfg.History
 	byID := map[string]*vertex{}
@@ -214,7 +214,7 @@ func (c *Coordinator) Step(e Event, now time.Time) []Effect {
 	case PointerWritten:
 		c.pointerWritten(e, now)
 	case Committed:
-		c.committed(slot{e.Task.Vertex, e.Task.Index}, e.ID)
+		c.committed(Subtask{e.Task.Vertex, e.Task.Index}, e.ID)
 	case LedgerWritten:
 		c.ledgerWritten(e, now)
 	}
@@ -414,12 +414,12 @@ func (c *Coordinator) room() bool {
 func (c *Coordinator) trigger(t Trigger, now time.Time) {
 	p := &pending{
 		id: c.next, trigger: t, at: now, full: t.Full || t.Kind != snapshotv1.Kind_KIND_CHECKPOINT || c.full, missing: slices.Clone(c.sources),
-		enumerators: map[base.OperatorID][]byte{}, waiting: map[base.SubtaskID]bool{}, acks: map[slot]*snapshotv1.SubtaskAck{}, finished: map[slot]bool{},
+		enumerators: map[base.OperatorID][]byte{}, waiting: map[base.SubtaskID]bool{}, acks: map[Subtask]*snapshotv1.SubtaskAck{}, finished: map[Subtask]bool{},
 	}
 	c.next++
 	for _, t := range c.tasks {
 		if t.finished() {
-			p.finished[slot{t.id.Vertex, t.id.Index}] = true
+			p.finished[Subtask{t.id.Vertex, t.id.Index}] = true
 			continue
 		}
 		p.waiting[t.id] = true
@@ -453,7 +453,7 @@ func (c *Coordinator) triggerTasks(p *pending) {
 				continue
 			}
 			fed := slices.ContainsFunc(v.producers, func(v *vertex) bool {
-				return slices.ContainsFunc(v.tasks, func(t *task) bool { return !p.finished[slot{t.id.Vertex, t.id.Index}] })
+				return slices.ContainsFunc(v.tasks, func(t *task) bool { return !p.finished[Subtask{t.id.Vertex, t.id.Index}] })
 			})
 			if !fed {
 				e.Tasks = append(e.Tasks, id)
@@ -506,7 +506,7 @@ func (c *Coordinator) ack(e Ack, now time.Time) {
 		return
 	}
 	delete(p.waiting, e.Task)
-	p.acks[slot{e.Task.Vertex, e.Task.Index}] = e.State
+	p.acks[Subtask{e.Task.Vertex, e.Task.Index}] = e.State
 	p.record.ack(e, now)
 	if len(p.waiting) == 0 {
 		p.phase = ready
@@ -586,7 +586,7 @@ func (c *Coordinator) abort(p *pending, reason string, counted bool, now time.Ti
 		c.emit(Notify{ID: p.id, Ledger: c.ledger, Tasks: p.tasks})
 		acks := make([]*snapshotv1.SubtaskAck, 0, len(p.acks))
 		for _, t := range c.tasks {
-			if a := p.acks[slot{t.id.Vertex, t.id.Index}]; a != nil {
+			if a := p.acks[Subtask{t.id.Vertex, t.id.Index}]; a != nil {
 				acks = append(acks, a)
 			}
 		}
@@ -621,6 +621,9 @@ func (c *Coordinator) expire(now time.Time) {
 				if p.waiting[id] {
 					missing = append(missing, c.describe(id))
 				}
+			}
+			for _, op := range p.missing {
+				missing = append(missing, "the enumerator of source "+op.String())
 			}
 			c.fail(p, fmt.Sprintf("expired after %v before completing; missing %s", c.cfg.Timeout, strings.Join(missing, ", ")), true, now)
 		}

@@ -162,7 +162,7 @@ func (s *stats) begin(p *pending, vertices []*vertex) *Record {
 	for _, v := range vertices {
 		t := TaskRecord{Vertex: base.VertexID(v.GetId()), Name: v.GetName(), Subtasks: make([]SubtaskRecord, len(v.tasks))}
 		for i := range t.Subtasks {
-			if p.finished[slot{t.Vertex, i}] {
+			if p.finished[Subtask{t.Vertex, i}] {
 				t.Subtasks[i].Finished = true
 			} else {
 				r.Subtasks++

@@ -75,6 +75,8 @@ type Host interface {
 	Targets(op int, side string) []Target
 	// Post runs f on the task's goroutine, between two records. From any goroutine; it never blocks.
 	Post(f func())
+	// Wake makes the task poll its source again. From any goroutine; it never blocks.
+	Wake()
 	// RequestSplit asks the enumerator of source operator op for another split. From any goroutine.
 	RequestSplit(op int)
 	// Committed tells the JobManager that operator op has committed all it prepared up to checkpoint. From any goroutine.
@@ -134,6 +136,9 @@ func (c *Context) Targets(side string) []Target { return c.host.Targets(c.op, si
 
 // Post runs f on the task's goroutine, between two records. From any goroutine; it never blocks.
 func (c *Context) Post(f func()) { c.host.Post(f) }
+
+// Wake makes the task poll its source again. From any goroutine; it never blocks.
+func (c *Context) Wake() { c.host.Wake() }
 
 // RequestSplit asks the enumerator for another split. From any goroutine.
 func (c *Context) RequestSplit() { c.host.RequestSplit(c.op) }

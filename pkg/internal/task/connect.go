@@ -1,0 +1,180 @@
+package task
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/rivulet-io/rivulet/pkg/internal/align"
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
+	planv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/plan/v1"
+)
+
+const (
+	batchBytes   = 32 << 10
+	batchRecords = 1000
+	// defaultChannelBytes holds a few full batches.
+	defaultChannelBytes = 128 << 10
+)
+
+// connect opens the channels of the edges that begin or end at this task.
+func (t *chainTask) connect() error {
+	limit := t.spec.Options.ChannelBytes
+	if limit <= 0 {
+		limit = defaultChannelBytes
+	}
+	var in []exchange.GateChannel
+	input := 0
+	for i, e := range t.spec.Graph.GetEdges() {
+		if bytes.Equal(e.GetSourceVertex(), t.spec.Vertex.GetId()) {
+			if err := t.openEdge(i, e, limit); err != nil {
+				return err
+			}
+		}
+		if bytes.Equal(e.GetTargetVertex(), t.spec.Vertex.GetId()) {
+			producers, err := t.vertex(e.GetSourceVertex())
+			if err != nil {
+				return err
+			}
+			from := channelsInto(partitioning(e), int(producers.GetParallelism()), t.spec.Parallelism, t.spec.ID.Index)
+			for _, s := range from {
+				in = append(in, exchange.GateChannel{Input: input, ID: exchange.ChannelID{
+					Job: t.spec.ID.Job, Edge: i, Source: s, Target: t.spec.ID.Index,
+					SourceAttempt: t.attemptOf(e.GetSourceVertex(), s), TargetAttempt: t.spec.ID.Attempt,
+				}})
+			}
+			t.inTypes = append(t.inTypes, t.spec.Program.Type(e.GetSourceNode(), e.GetSideOutput()))
+			t.inputs = append(t.inputs, int(e.GetTargetInput()))
+			input++
+		}
+	}
+	if t.source == nil {
+		if len(in) == 0 {
+			return fmt.Errorf("operator %q has no input and is no source", t.ops[0].plan.GetName())
+		}
+		t.barrier = align.NewBarriers(len(in), t.spec.Options.ExactlyOnce)
+		t.valve = align.NewValve(len(in))
+		t.ended = make([]bool, len(in))
+		t.drained = true
+		t.gate = t.spec.Network.OpenGate(in, limit, t.Wake)
+	}
+	return nil
+}
+
+func (t *chainTask) openEdge(index int, e *planv1.Edge, limit int) error {
+	consumers, err := t.vertex(e.GetTargetVertex())
+	if err != nil {
+		return err
+	}
+	p := partitioning(e)
+	var ids []exchange.ChannelID
+	for _, c := range channelsFrom(p, t.spec.Parallelism, int(consumers.GetParallelism()), t.spec.ID.Index) {
+		ids = append(ids, exchange.ChannelID{
+			Job: t.spec.ID.Job, Edge: index, Source: t.spec.ID.Index, Target: c,
+			SourceAttempt: t.spec.ID.Attempt, TargetAttempt: t.attemptOf(e.GetTargetVertex(), c),
+		})
+	}
+	typ := t.spec.Program.Type(e.GetSourceNode(), e.GetSideOutput())
+	if typ == nil {
+		return fmt.Errorf("edge %d: the program knows no type for output %q of node %d", index, e.GetSideOutput(), e.GetSourceNode())
+	}
+	out := &outEdge{writer: t.spec.Network.OpenWriter(ids, typ, limit, t.spec.Options.ObjectReuse, t)}
+	records := batchRecords
+	if t.spec.Options.BufferTimeout == 0 {
+		records = 1
+	}
+	var key any
+	if p == exchange.Hash {
+		key = t.spec.Program.Key(e)
+	}
+	out.router = typ.NewRouter(exchange.RouterSpec{
+		Partitioning: p, Channels: len(ids), MaxParallelism: int(consumers.GetMaxParallelism()), Key: key,
+		Send: out.writer.Send, MaxBytes: batchBytes, MaxRecords: records,
+	})
+	t.edges = append(t.edges, out)
+	for _, o := range t.ops {
+		if o.plan.GetNode() == e.GetSourceNode() {
+			o.targets[e.GetSideOutput()] = append(o.targets[e.GetSideOutput()], out.router)
+			o.edges = append(o.edges, out)
+			return nil
+		}
+	}
+	return fmt.Errorf("edge %d begins at node %d, which is not in the chain", index, e.GetSourceNode())
+}
+
+func (t *chainTask) vertex(id []byte) (*planv1.Vertex, error) {
+	for _, v := range t.spec.Graph.GetVertices() {
+		if bytes.Equal(v.GetId(), id) {
+			return v, nil
+		}
+	}
+	return nil, fmt.Errorf("the job graph has no vertex %x", id)
+}
+
+// attemptOf returns the attempt of a neighbour; one that is not located runs as the same attempt as this task.
+func (t *chainTask) attemptOf(vertex []byte, index int) base.Attempt {
+	for _, l := range t.spec.Locations {
+		if s := l.GetSubtask(); int(s.GetIndex()) == index && bytes.Equal(s.GetVertexId(), vertex) {
+			return base.Attempt(s.GetAttempt())
+		}
+	}
+	return t.spec.ID.Attempt
+}
+
+func partitioning(e *planv1.Edge) exchange.Partitioning {
+	switch e.GetPartitioning() {
+	case planv1.Partitioning_PARTITIONING_REBALANCE:
+		return exchange.Rebalance
+	case planv1.Partitioning_PARTITIONING_RESCALE:
+		return exchange.Rescale
+	case planv1.Partitioning_PARTITIONING_HASH:
+		return exchange.Hash
+	case planv1.Partitioning_PARTITIONING_BROADCAST:
+		return exchange.Broadcast
+	default:
+		return exchange.Forward
+	}
+}
+
+// channelsFrom returns the consumers that producer i of p feeds, in the order of its channels.
+func channelsFrom(how exchange.Partitioning, p, c, i int) []int {
+	switch how {
+	case exchange.Forward:
+		return []int{i}
+	case exchange.Rescale:
+		var out []int
+		for j := range c {
+			for _, s := range channelsInto(how, p, c, j) {
+				if s == i {
+					out = append(out, j)
+				}
+			}
+		}
+		return out
+	default:
+		return sequence(0, c)
+	}
+}
+
+// channelsInto returns the producers of p that feed consumer i of c. Rescale is Flink's pointwise pattern: neighbours share, nobody else.
+func channelsInto(how exchange.Partitioning, p, c, i int) []int {
+	switch how {
+	case exchange.Forward:
+		return []int{i}
+	case exchange.Rescale:
+		if p >= c {
+			return sequence(i*p/c, (i+1)*p/c)
+		}
+		return []int{i * p / c}
+	default:
+		return sequence(0, p)
+	}
+}
+
+func sequence(from, to int) []int {
+	out := make([]int, 0, to-from)
+	for i := from; i < to; i++ {
+		out = append(out, i)
+	}
+	return out
+}
