@@ -144,8 +144,11 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	}
 	// Tasks of one process share its exchange; several TaskManagers of one mini are one process.
 	shared := taskmanager.NewExchange(fabric)
+	channel, buffer, err := m.budgets()
+	if err != nil {
+		return nil, err
+	}
 	for i := range max(cfg.TaskManagers, 1) {
-		channel, buffer := m.budgets()
 		m.tms = append(m.tms, taskmanager.New(taskmanager.Config{
 			ID: fmt.Sprintf("mini-%d", i+1), Network: network, JobManager: "jobmanager", Slots: slots,
 			Program: m.program, Storage: m.storage, Exchange: shared, ChannelBytes: channel, BufferBytes: buffer,
@@ -188,7 +191,7 @@ func (m *Mini) slots() (int, error) {
 }
 
 // budgets returns what a channel may hold, and a source or sink, in bytes.
-func (m *Mini) budgets() (channel, buffer int) {
+func (m *Mini) budgets() (channel, buffer int, err error) {
 	total := m.cfg.MemoryLimit
 	if total <= 0 {
 		total = startLimit
@@ -205,9 +208,16 @@ func (m *Mini) budgets() (channel, buffer int) {
 		}
 	}
 	// An eighth of the process for what moves between tasks, another for what sources and sinks hold.
-	channel = int(total) / 8 / max(subtasks, 1)
+	network, err := config.Get(m.settings, config.NetworkMemory)
+	if err != nil {
+		return 0, 0, err
+	}
+	if network == 0 {
+		network = config.Bytes(total / 8)
+	}
+	channel = int(network) / max(subtasks, 1)
 	buffer = int(total) / 8 / max(ends, 1)
-	return min(max(channel, 64<<10), 1<<20), min(max(buffer, 256<<10), 8<<20)
+	return min(max(channel, 64<<10), 1<<20), min(max(buffer, 256<<10), 8<<20), nil
 }
 
 // JobManager returns the JobManager, for what looks at the cluster from beside it.
@@ -269,11 +279,11 @@ func (m *Mini) Run(ctx context.Context) error {
 	for _, service := range m.cfg.Services {
 		services.Go(func() error {
 			err := service(servicesCtx, m)
-			if err == nil || servicesCtx.Err() != nil {
-				return nil
+			if err != nil && servicesCtx.Err() == nil {
+				fail(err)
+				return err
 			}
-			fail(err)
-			return err
+			return nil
 		})
 	}
 	services.Go(func() error { m.watchMemory(servicesCtx); return nil })

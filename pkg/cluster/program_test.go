@@ -184,6 +184,7 @@ func (e *enum) Start(context.Context) error { return nil }
 func (e *enum) AddReader(ctx context.Context, subtask int) error {
 	return e.RequestSplit(ctx, subtask)
 }
+
 func (e *enum) RequestSplit(_ context.Context, subtask int) error {
 	if e.next >= e.total {
 		e.ctx.NoMoreSplits(subtask)
@@ -216,6 +217,7 @@ func (numberType) Encode(dst []byte, b exchange.Batch) ([]byte, error) {
 	n := b.(*number)
 	return append(binary.LittleEndian.AppendUint64(dst, uint64(n.n)), n.split...), nil
 }
+
 func (numberType) Decode(src []byte) (exchange.Batch, error) {
 	return &number{split: string(src[8:]), n: int64(binary.LittleEndian.Uint64(src))}, nil
 }
@@ -240,9 +242,10 @@ func (r *router) Pending() bool { return false }
 // op is an operator that does nothing.
 type op struct{ ctx *task.Context }
 
-func (o *op) Open(ctx *task.Context) error                            { o.ctx = ctx; return nil }
-func (o *op) ProcessBatch(int, exchange.Batch) error                  { return nil }
-func (o *op) ProcessWatermark(wm event.Time) error                    { o.ctx.EmitWatermark(wm); return nil }
+func (o *op) Open(ctx *task.Context) error           { o.ctx = ctx; return nil }
+func (o *op) ProcessBatch(int, exchange.Batch) error { return nil }
+func (o *op) ProcessWatermark(wm event.Time) error   { o.ctx.EmitWatermark(wm); return nil }
+
 func (o *op) ProcessIdle(idle bool) error                             { o.ctx.EmitIdle(idle); return nil }
 func (o *op) OnProcessingTime(event.Time) error                       { return nil }
 func (o *op) PrepareBarrier(context.Context, *exchange.Barrier) error { return nil }
@@ -258,7 +261,6 @@ type sourceOp struct {
 	splits  []number // with the next number to emit
 	noMore  bool
 	stopped bool
-	asked   bool
 }
 
 func (o *sourceOp) Open(ctx *task.Context) error {

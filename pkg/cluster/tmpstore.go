@@ -66,6 +66,7 @@ func (s *memStore) WriteMetadata(_ context.Context, dir string, m *snapshotv1.Me
 	s.f[dir+"/_metadata"] = b
 	return int64(len(b)), err
 }
+
 func (s *memStore) Load(_ context.Context, path string) (checkpoint.Snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,6 +81,7 @@ func (s *memStore) Load(_ context.Context, path string) (checkpoint.Snapshot, er
 	}
 	return checkpoint.Snapshot{ID: base.CheckpointID(m.GetCheckpointId()), Path: path, Base: base0, Metadata: m, Size: int64(len(b))}, err
 }
+
 func (s *memStore) Verify(_ context.Context, x checkpoint.Snapshot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,6 +98,7 @@ func (s *memStore) ReadLedger(context.Context, string) (base.CheckpointID, error
 func (s *memStore) Store(dir string, id base.SubtaskID, b *exchange.Barrier) (task.SnapshotStore, error) {
 	return &memSnap{s, dir}, nil
 }
+
 func (s *memStore) Open(uri string) (task.StateReader, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -42,10 +42,6 @@ var (
 		Name: "execution.buffer-timeout.interval", Old: []string{"execution.buffer-timeout"}, Default: 100 * time.Millisecond, parse: duration(0),
 		Doc: "How long a record may wait at an exchange for a batch to fill. 0 sends each record at once.",
 	}
-	CommitRetries = Key[int]{
-		Name: "sink.committer.retries", Default: 10, parse: integer(0, unlimited),
-		Doc: "How often a sink's commit is tried again before the job fails.",
-	}
 )
 
 // Checkpoints: see Checkpointing for all of them together.
@@ -238,7 +234,7 @@ var (
 // acted are the keys above, in the order of the reference page.
 var acted = [...]key{
 	&Parallelism, &JobName, &MaxParallelism, &AutoWatermarkInterval, &ObjectReuse, &OperatorChaining, &AutoGenerateUIDs,
-	&BufferTimeout, &CommitRetries,
+	&BufferTimeout,
 	&CheckpointInterval, &CheckpointMode, &CheckpointTimeout, &CheckpointMinPause, &MaxConcurrentCheckpoints,
 	&TolerableFailedCheckpoints, &RetainedCheckpoints, &CheckpointDir, &SavepointDir, &CheckpointRetention,
 	&IncrementalCheckpoints, &CheckpointsAfterTasksFinish, &RestorePath, &RestoreIgnoreUnclaimed, &RestoreClaimMode,

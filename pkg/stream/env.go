@@ -17,10 +17,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strconv"
-	"strings"
+	"slices"
 
 	"github.com/rivulet-io/rivulet/pkg/codec"
+	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
@@ -76,7 +76,13 @@ func (e *Env) add(n *node) int {
 	return len(e.nodes) - 1
 }
 
-func (e *Env) reuse() bool { return e.Option("pipeline.object-reuse") == "true" }
+func (e *Env) reuse() bool {
+	reuse := false
+	if c, err := e.settings(); err == nil { // an error is build's to report
+		_ = read(c, config.ObjectReuse, &reuse)
+	}
+	return reuse
+}
 
 func typeOf[T any](e *Env, n *node, c codec.Codec[T]) *operator.Type[T] {
 	if c == nil {
@@ -121,37 +127,36 @@ func (e *Env) build() (task.Program, error) {
 	return &program{graph: j, nodes: e.nodes}, nil
 }
 
-func (e *Env) options() (o graph.Options, err error) {
-	var errs []error
-	number := func(key string, fallback int) int {
-		v := e.Option(key)
-		if v == "" {
-			return fallback
-		}
-		n, err := strconv.Atoi(strings.TrimSpace(v))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %q is no number", key, v))
-		}
-		return n
+func (e *Env) options() (graph.Options, error) {
+	c, err := e.settings()
+	if err != nil {
+		return graph.Options{}, err
 	}
-	o.Parallelism = number("parallelism.default", 1)
-	if o.Parallelism < 1 {
-		errs = append(errs, fmt.Errorf("parallelism.default: %d is not positive", o.Parallelism))
-	}
-	o.MaxParallelism = max(number("pipeline.max-parallelism", 0), 0)
-	chaining := e.Option("pipeline.operator-chaining.enabled")
-	if chaining == "" {
-		chaining = e.Option("pipeline.operator-chaining")
-	}
-	o.NoChaining = chaining == "false"
-	o.NoAutoUIDs = e.Option("pipeline.auto-generate-uids") == "false"
-	interval := strings.TrimSpace(e.Option("execution.checkpointing.interval"))
-	o.Checkpointing = digits(interval)
-	return o, errors.Join(errs...)
+	o := graph.Options{Checkpointing: config.CheckpointingOf(c).Enabled()}
+	chaining, autoUIDs := true, true
+	err = errors.Join(read(c, config.Parallelism, &o.Parallelism), read(c, config.MaxParallelism, &o.MaxParallelism),
+		read(c, config.OperatorChaining, &chaining), read(c, config.AutoGenerateUIDs, &autoUIDs))
+	o.MaxParallelism = max(o.MaxParallelism, 0) // -1 is derived, as 0 is to graph
+	o.NoChaining, o.NoAutoUIDs = !chaining, !autoUIDs
+	return o, err
 }
 
-// digits reports whether a duration has a digit other than 0: "0", "0 s" and "" are no interval.
-func digits(s string) bool { return strings.ContainsAny(s, "123456789") }
+// settings checks the options: the process's over the program's.
+func (e *Env) settings() (*config.Config, error) {
+	var all []config.Setting
+	for _, k := range slices.Sorted(maps.Keys(e.own)) {
+		all = append(all, config.Setting{Key: k, Value: e.own[k], Origin: "job"})
+	}
+	for _, k := range slices.Sorted(maps.Keys(e.config)) {
+		all = append(all, config.Setting{Key: k, Value: e.config[k]})
+	}
+	return config.New(all...)
+}
+
+func read[T any](c *config.Config, k config.Key[T], to *T) (err error) {
+	*to, err = config.Get(c, k)
+	return err
+}
 
 func (p *program) Graph() *planv1.JobGraph { return p.graph }
 

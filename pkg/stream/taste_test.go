@@ -33,6 +33,7 @@ func (s source[T]) Validate() error { return s.err }
 func (source[T]) NewEnumerator(connector.EnumeratorContext, []byte) (connector.Enumerator, error) {
 	return nil, errors.ErrUnsupported
 }
+
 func (source[T]) NewReader(connector.ReaderContext) (connector.Reader[T], error) {
 	return nil, errors.ErrUnsupported
 }
@@ -44,6 +45,7 @@ func (s sink[T]) Commits() bool { return s.commits }
 func (sink[T]) NewWriter(connector.WriterContext) (connector.Writer[T], error) {
 	return nil, errors.ErrUnsupported
 }
+
 func (sink[T]) NewCommitter(connector.CommitterContext) (connector.Committer, error) {
 	return nil, errors.ErrUnsupported
 }
@@ -125,7 +127,7 @@ func TestTaste(t *testing.T) {
 
 // TestProblems says that everything that is wrong is reported at once, with names.
 func TestProblems(t *testing.T) {
-	env := stream.NewEnv("bad", nil)
+	env := stream.NewEnv("bad", map[string]string{"execution.checkpointing.interval": "none"})
 	in := stream.From(env, source[Click]{err: errors.New("no topic")}, event.NoWatermarks[Click](), stream.UID("in"))
 	stream.Map(in, func(Click) chan int { return nil }, stream.Name("chans"))
 	byFloat := stream.KeyBy(in, func(Click) float64 { return 0 })

@@ -41,7 +41,9 @@ func (v *Valve) Watermark() event.Time { return v.out }
 func (v *Valve) Idle() bool { return v.idle }
 
 // Channel returns one channel's last watermark and idleness.
-func (v *Valve) Channel(i int) (wm event.Time, idle bool) { return v.channels[i].wm, v.channels[i].idle }
+func (v *Valve) Channel(i int) (wm event.Time, idle bool) {
+	return v.channels[i].wm, v.channels[i].idle
+}
 
 // Advance is called with a channel's watermark.
 func (v *Valve) Advance(i int, wm event.Time) Change {

@@ -39,7 +39,7 @@ type Config struct {
 	Retained int
 	// AfterTasksFinish is checkpoints-after-tasks-finish: without it no checkpoint is taken once a task has finished.
 	AfterTasksFinish bool
-	// History is web.checkpoints.history (10; 0 means that too).
+	// History is web.checkpoints.history (10; 0 means that too, and less than 0 none).
 	History int
 	// NextID is the id of the first checkpoint: larger than every one that was ever begun for this job. Ledger is up to where commits are recorded.
 	NextID, Ledger base.CheckpointID
@@ -71,7 +71,7 @@ type Coordinator struct {
 
 	ledger      base.CheckpointID
 	uncommitted map[Subtask][]base.CheckpointID // ascending
-	recording   base.CheckpointID            // being written to the ledger
+	recording   base.CheckpointID               // being written to the ledger
 	ledgerRetry time.Time
 
 	stats stats
@@ -367,6 +367,18 @@ func (c *Coordinator) describe(id base.SubtaskID) string {
 	return id.String()
 }
 
+// source names a source for people.
+func (c *Coordinator) source(id base.OperatorID) string {
+	for _, v := range c.vertices {
+		for _, op := range v.GetOperators() {
+			if base.OperatorID(op.GetId()) == id {
+				return fmt.Sprintf("%q", op.GetName())
+			}
+		}
+	}
+	return id.String()
+}
+
 // triggerDue begins what is wished for and what is due, as far as there is room for more barriers.
 func (c *Coordinator) triggerDue(now time.Time) {
 	for len(c.queue) > 0 && c.room() {
@@ -478,7 +490,7 @@ func (c *Coordinator) enumerator(e EnumeratorState, now time.Time) {
 		return
 	}
 	if e.Err != "" {
-		c.fail(p, fmt.Sprintf("the enumerator of source %s: %s", e.Operator, e.Err), true, now)
+		c.fail(p, fmt.Sprintf("the enumerator of %s: %s", c.source(e.Operator), e.Err), true, now)
 		return
 	}
 	if i := slices.Index(p.missing, e.Operator); i >= 0 {
@@ -617,13 +629,13 @@ func (c *Coordinator) expire(now time.Time) {
 	for _, p := range slices.Clone(c.pending) {
 		if p.phase <= collectAcks && !now.Before(p.at.Add(c.cfg.Timeout)) {
 			var missing []string
+			for _, op := range p.missing {
+				missing = append(missing, "the enumerator of "+c.source(op))
+			}
 			for _, id := range p.tasks {
-				if p.waiting[id] {
+				if p.waiting[id] && p.phase == collectAcks { // before that they have not been asked
 					missing = append(missing, c.describe(id))
 				}
-			}
-			for _, op := range p.missing {
-				missing = append(missing, "the enumerator of source "+op.String())
 			}
 			c.fail(p, fmt.Sprintf("expired after %v before completing; missing %s", c.cfg.Timeout, strings.Join(missing, ", ")), true, now)
 		}

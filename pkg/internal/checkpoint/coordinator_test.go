@@ -81,7 +81,8 @@ func (w *world) run(d *datadriven.TestData) string {
 			if e.Restored.ID == 0 { // of another job
 				e.Restored.Snapshot = Snapshot{ID: n, Path: "file:///other/chk-" + fmt.Sprint(n), Base: "file:///other", Metadata: &snapshotv1.Metadata{
 					CheckpointId: int64(n), Kind: snapshotv1.Kind_KIND_CHECKPOINT,
-					Operators: []*snapshotv1.Operator{{Subtasks: []*snapshotv1.Subtask{{Keyed: []*snapshotv1.KeyedState{{Files: []*snapshotv1.File{{Path: "shared/x"}, {Path: fmt.Sprintf("chk-%d/y", n)}}}}}}}}}}
+					Operators: []*snapshotv1.Operator{{Subtasks: []*snapshotv1.Subtask{{Keyed: []*snapshotv1.KeyedState{{Files: []*snapshotv1.File{{Path: "shared/x"}, {Path: fmt.Sprintf("chk-%d/y", n)}}}}}}}},
+				}}
 			}
 		}
 		return w.step(e)
@@ -166,7 +167,7 @@ func (w *world) newJob(d *datadriven.TestData, dur func(string) time.Duration, n
 	if input == "" {
 		input = "vertex src 1\nvertex sink 1\nedge src sink"
 	}
-	for _, line := range strings.Split(input, "\n") {
+	for line := range strings.SplitSeq(input, "\n") {
 		f := append(strings.Fields(line), "")
 		switch f[0] {
 		case "vertex":

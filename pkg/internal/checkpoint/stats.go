@@ -173,9 +173,7 @@ func (s *stats) begin(p *pending, vertices []*vertex) *Record {
 	s.Total++
 	s.InProgress++
 	s.History = append([]*Record{r}, s.History...)
-	if len(s.History) > s.max {
-		s.History = s.History[:s.max]
-	}
+	s.History = s.History[:min(len(s.History), max(s.max, 0))]
 	return r
 }
 

@@ -159,7 +159,7 @@ func (w *world) failure(arg func(string) string) *Failure {
 func (w *world) newJob(d *datadriven.TestData) string {
 	g := &planv1.JobGraph{Name: "test"}
 	w.names = map[base.VertexID]string{}
-	for _, line := range strings.Split(d.Input, "\n") {
+	for line := range strings.SplitSeq(d.Input, "\n") {
 		f := append(strings.Fields(line), "")
 		switch f[0] {
 		case "vertex":

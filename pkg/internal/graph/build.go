@@ -122,17 +122,18 @@ func chainName(g *Graph, c *chain, node int) string {
 
 // fingerprint is the SHA-256 of what Explain says of the operators, without parallelism, which may change while a program runs.
 func fingerprint(g *Graph, id []base.OperatorID) string {
-	h := sha256.New()
+	var b []byte
 	for i, n := range g.Nodes {
-		fmt.Fprintf(h, "%d %s %q %q %q %q %q keyed=%t\n", i, id[i], n.Kind, n.Operator, n.Name, n.UID, n.OutputType, n.Keyed)
+		b = fmt.Appendf(b, "%d %s %q %q %q %q %q keyed=%t\n", i, id[i], n.Kind, n.Operator, n.Name, n.UID, n.OutputType, n.Keyed)
 		for _, in := range n.Inputs {
-			fmt.Fprintf(h, "  in %d %d %q %s\n", in.Index, in.Node, in.Side, in.Partitioning)
+			b = fmt.Appendf(b, "  in %d %d %q %s\n", in.Index, in.Node, in.Side, in.Partitioning)
 		}
 		for _, side := range slices.Sorted(maps.Keys(n.Sides)) {
-			fmt.Fprintf(h, "  side %q %q\n", side, n.Sides[side])
+			b = fmt.Appendf(b, "  side %q %q\n", side, n.Sides[side])
 		}
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:])
 }
 
 // Explain describes a job graph for people: a line for each vertex, operator and edge.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -217,9 +218,7 @@ func (m *master) vertex(id base.VertexID) *planv1.Vertex {
 // settingsMap is how the job's options travel.
 func settingsMap(graph *planv1.JobGraph, settings []config.Setting) map[string]string {
 	out := map[string]string{}
-	for k, v := range graph.GetConfig() {
-		out[k] = v
-	}
+	maps.Copy(out, graph.GetConfig())
 	for _, s := range settings {
 		out[s.Key] = s.Value
 	}

@@ -128,10 +128,10 @@ func New(cfg Config) *JobManager {
 // Run leads until ctx ends or the leadership is lost: then all jobs are suspended, and it returns when their tasks have been told.
 func (j *JobManager) Run(ctx context.Context) error {
 	lead, err := j.cfg.Store.Lead(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil //nolint:nilerr // whoever ended ctx does not wait for it any longer
+	case err != nil:
 		return err
 	}
 	l, err := j.cfg.Network.Listen(j.cfg.Address)

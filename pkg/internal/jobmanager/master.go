@@ -1,6 +1,7 @@
 package jobmanager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type master struct {
 	chk   config.Checkpointing
 	log   *slog.Logger
 	dir   string // of the job's checkpoints, a URI
+	// history is how many past checkpoints are shown; less than 0 is none.
+	history int
 
 	// events is what others post. A call that reports waits when the loop is behind.
 	events chan func()
@@ -113,6 +116,11 @@ func (j *JobManager) newMaster(sub Submission, id base.JobID, record *ha.Job, cf
 	if err != nil {
 		return nil, err
 	}
+	history, err := config.Get(cfg, config.WebCheckpointsHistory)
+	if err != nil {
+		return nil, err
+	}
+	m.history = cmp.Or(history, -1)
 	if m.committers, err = m.newCommitters(); err != nil {
 		return nil, err
 	}

@@ -75,7 +75,7 @@ func (m *master) prepare() {
 	cfg := checkpoint.Config{
 		Job: m.id, Name: m.sub.Name, Dir: m.dir, Writer: m.jm.cfg.Version, Interval: m.chk.Interval, Timeout: m.chk.Timeout, MinPause: m.chk.MinPause,
 		MaxConcurrent: m.chk.MaxConcurrent, TolerableFailures: m.chk.TolerableFailures, Retained: m.chk.Retained, AfterTasksFinish: m.chk.AfterTasksFinish,
-		NextID: next, Ledger: ledger, Retain: own,
+		History: m.history, NextID: next, Ledger: ledger, Retain: own,
 	}
 	m.post(func() {
 		if m.ended {
