@@ -32,7 +32,11 @@ func Check(ctx context.Context, cfg MiniConfig, job Job) (CheckResult, error) {
 	if err := job.build(cfg.Settings, checked); err != nil {
 		return CheckResult{}, err
 	}
-	records, store, root, err := peek(cfg)
+	at, err := cfg.open()
+	if err != nil {
+		return CheckResult{}, err
+	}
+	records, err := at.ha.Peek()
 	if err != nil {
 		return CheckResult{}, err
 	}
@@ -53,13 +57,13 @@ func Check(ctx context.Context, cfg MiniConfig, job Job) (CheckResult, error) {
 		fmt.Fprintf(&b, "job %q is %s: it is not run again without --fresh\n", job.Name, record.State)
 		return CheckResult{Text: b.String()}, nil
 	case record.Checkpoint != nil:
-		path = jobmanager.Resolve(root, record.Checkpoint.Path)
+		path = jobmanager.Resolve(at.root, record.Checkpoint.Path)
 	default:
 		path = record.Savepoint.Path
 	}
-	s, err := store.Load(ctx, jobmanager.URI(path))
+	s, err := at.Load(ctx, jobmanager.URI(path))
 	if err == nil {
-		err = store.Verify(ctx, s)
+		err = at.Verify(ctx, s)
 	}
 	if err != nil {
 		if !errors.Is(err, base.ErrCorrupt) && !errors.Is(err, fs.ErrNotExist) {
@@ -86,7 +90,7 @@ func Check(ctx context.Context, cfg MiniConfig, job Job) (CheckResult, error) {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			fmt.Fprintf(&b, "  refused  %s\n", line)
 		}
-	} else if refusals := openAll(ctx, job, a, store); len(refusals) > 0 {
+	} else if refusals := openAll(ctx, job, a, at); len(refusals) > 0 {
 		ok = false
 		for _, r := range refusals {
 			fmt.Fprintf(&b, "  refused  %s\n", r)

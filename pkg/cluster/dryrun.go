@@ -16,7 +16,7 @@ import (
 
 // openAll opens the operators of a job on their stored state, without running them, and returns what they refuse. Sources and sinks are left out: opening one may
 // reach out to a broker, where the job may be running.
-func openAll(ctx context.Context, job Job, a *checkpoint.Assignment, store storage) []string {
+func openAll(ctx context.Context, job Job, a *checkpoint.Assignment, store task.Storage) []string {
 	var refusals []string
 	for _, v := range job.Program.Graph().GetVertices() {
 		for i := range int(v.GetParallelism()) {
@@ -37,7 +37,7 @@ func openAll(ctx context.Context, job Job, a *checkpoint.Assignment, store stora
 	return refusals
 }
 
-func openOne(job Job, v *planv1.Vertex, op *planv1.Operator, index, subtask, maxParallelism int, r *rpcv1.Restore, store storage) (err error) {
+func openOne(job Job, v *planv1.Vertex, op *planv1.Operator, index, subtask, maxParallelism int, r *rpcv1.Restore, store task.Storage) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
@@ -70,7 +70,7 @@ func openOne(job Job, v *planv1.Vertex, op *planv1.Operator, index, subtask, max
 
 // dryHost is a task.Host under which an operator is opened and closed, and nothing else.
 type dryHost struct {
-	store    storage
+	store    task.Storage
 	restored *task.Restored
 	failed   error
 }

@@ -19,7 +19,6 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
-	"github.com/rivulet-io/rivulet/pkg/internal/ha"
 	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
 	planv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/plan/v1"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
@@ -58,7 +57,6 @@ type Mini struct {
 	cfg      MiniConfig
 	settings *config.Config
 	log      *slog.Logger
-	storage  storage
 	registry *metrics.Registry
 	jm       *jobmanager.JobManager
 	tms      []*taskmanager.TaskManager
@@ -105,14 +103,8 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 			return nil, err
 		}
 	}
-	if cfg.DataDir == "" && cfg.Memory == nil {
-		return nil, errors.New("no data directory")
-	}
-	var store ha.Election
-	var root string
-	if cfg.Memory != nil {
-		store, m.storage, root = cfg.Memory.open()
-	} else if store, m.storage, root, err = openDir(cfg.DataDir); err != nil {
+	at, err := cfg.open()
+	if err != nil {
 		return nil, err
 	}
 	interval, err := config.Get(m.settings, config.HeartbeatInterval)
@@ -129,8 +121,8 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	}
 	network := grpcrpc.NewMemory()
 	m.jm = jobmanager.New(jobmanager.Config{
-		Network: network, Address: "jobmanager", Store: store, Storage: m.storage, Root: root,
-		CheckpointDir: root + "/checkpoints", SavepointDir: root + "/savepoints",
+		Network: network, Address: "jobmanager", Store: at.ha, Storage: at.Storage, Root: at.root,
+		CheckpointDir: at.root + "/checkpoints", SavepointDir: at.root + "/savepoints",
 		HeartbeatInterval: interval, HeartbeatTimeout: timeout, KeepResults: keep,
 		Metrics: m.registry, Version: Version, Logger: m.log,
 	})
@@ -151,7 +143,7 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	for i := range max(cfg.TaskManagers, 1) {
 		m.tms = append(m.tms, taskmanager.New(taskmanager.Config{
 			ID: fmt.Sprintf("mini-%d", i+1), Network: network, JobManager: "jobmanager", Slots: slots,
-			Program: m.program, Storage: m.storage, Exchange: shared, ChannelBytes: channel, BufferBytes: buffer,
+			Program: m.program, Storage: at.Storage, Exchange: shared, ChannelBytes: channel, BufferBytes: buffer,
 			Metrics: m.registry, Version: Version, Logger: m.log,
 		}))
 	}

@@ -89,7 +89,7 @@ func TestCrashedJobGoesOn(t *testing.T) {
 				p.gate = func(string, int64) bool { time.Sleep(time.Millisecond); return true }
 				_, stop := start(t, cluster.MiniConfig{Jobs: job(p), Memory: mem, Settings: settings("execution.checkpointing.interval", "100 ms")})
 				time.Sleep(time.Duration(37*crash) * time.Millisecond)
-				left := mem.Clone()
+				left := mem.CrashClone(0)
 				seen := p.out.clone()
 				if err := stop(); err != nil {
 					t.Fatal(err)
@@ -127,7 +127,7 @@ func TestStopWithSavepointAndResume(t *testing.T) {
 				t.Fatal(res, err)
 			}
 			r, err := m.JobManager().Request(id, "r1")
-			if err != nil || !r.Done || r.Err != nil || !strings.HasPrefix(r.Path, "mem://mini/savepoints/savepoint-"+id.String()[:6]+"-") {
+			if err != nil || !r.Done || r.Err != nil || !strings.HasPrefix(r.Path, "mem:///mini/savepoints/savepoint-"+id.String()[:6]+"-") {
 				t.Fatalf("%+v, %v", r, err)
 			}
 			if err := stop(); err != nil {
@@ -158,13 +158,13 @@ func TestSavepointIntoAnotherJob(t *testing.T) {
 		m, stop := start(t, cluster.MiniConfig{Jobs: job(p), Memory: mem, Settings: everySecond})
 		wait(t, "first numbers", func() bool { return p.out.len() == 100 })
 		id := m.Jobs()[0]
-		req, err := m.JobManager().TriggerSavepoint(id, "", "mem://mini/here")
+		req, err := m.JobManager().TriggerSavepoint(id, "", "mem:///mini/here")
 		if err != nil {
 			t.Fatal(err)
 		}
 		var r jobmanager.Request
 		wait(t, "savepoint", func() bool { r, err = m.JobManager().Request(id, req); return err == nil && r.Done })
-		if r.Err != nil || !strings.HasPrefix(r.Path, "mem://mini/here/savepoint-") {
+		if r.Err != nil || !strings.HasPrefix(r.Path, "mem:///mini/here/savepoint-") {
 			t.Fatalf("%+v", r)
 		}
 		if err := stop(); err != nil {
@@ -193,12 +193,12 @@ func damaged(t *testing.T, commit bool, change func(*cluster.Job, *program)) (*p
 	p.commit = commit
 	m, stop := start(t, cluster.MiniConfig{Jobs: job(p), Memory: mem, Settings: everySecond})
 	wait(t, "checkpoints", func() bool { return completed(m) >= 3 })
-	left := mem.Clone()
+	left := mem.CrashClone(0)
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	n := completed(m)
-	left.Damage(fmt.Sprintf("chk-%d/", n))
+	damage(t, left, fmt.Sprintf("chk-%d/", n))
 	q, open := gated()
 	q.commit, q.out = commit, p.out
 	open.Store(true)
@@ -226,10 +226,10 @@ func TestDamagedNewestCheckpoint(t *testing.T) {
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
-			mem.Damage("chk-")
+			damage(t, mem, "chk-")
 			q, _ := gated()
 			err := run(t, cluster.MiniConfig{Jobs: job(q), Memory: mem, Logger: logger(t)})
-			if err == nil || !strings.Contains(err.Error(), "no checkpoint can be restored, and the job does not start empty unasked") {
+			if err == nil || !strings.Contains(err.Error(), "start empty unasked") {
 				t.Errorf("got %v", err)
 			}
 			if q.out.len() > 0 {
@@ -317,4 +317,11 @@ func run(t *testing.T, cfg cluster.MiniConfig) error {
 		t.Error("it did not end within an hour")
 	}
 	return err
+}
+
+func damage(t *testing.T, m *cluster.Memory, part string) {
+	t.Helper()
+	if n, err := m.Damage(part); err != nil || n == 0 {
+		t.Fatalf("damaged %d files named %q: %v", n, part, err)
+	}
 }

@@ -17,7 +17,7 @@ const (
 var layers = [][]string{
 	{"pkg/internal/invariant", "pkg/internal/pb/rivulet/plan/v1", "pkg/internal/pb/rivulet/snapshot/v1"},
 	// Ground.
-	{"pkg/internal/pb/rivulet/rpc/v1", "pkg/codec", "pkg/config", "pkg/fs", "pkg/metrics"},
+	{"pkg/internal/pb/rivulet/rpc/v1", "pkg/codec", "pkg/config", "pkg/fs", "pkg/fs/fault", "pkg/metrics"},
 	// Words.
 	{"pkg/internal/base", "pkg/event"},
 	// Contracts that users implement or hold.
@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"pkg/internal/align", "pkg/internal/checkpoint/...", "pkg/internal/commit", "pkg/internal/graph", "pkg/internal/ha/...", "pkg/internal/rpc/..."},
 	{"pkg/internal/backend/...", "pkg/internal/exchange/...", "pkg/internal/execution"},
 	{"pkg/internal/task"},
-	{"pkg/internal/operator/..."},
+	{"pkg/internal/operator/...", "pkg/internal/storage"},
 	// The two hosts never import each other.
 	{"pkg/internal/jobmanager", "pkg/internal/taskmanager", "pkg/stream"},
 	{"pkg/internal/rest"},

@@ -285,7 +285,7 @@ func (w *world) check() {
 		if r.claim != Own || r.savepoint {
 			continue
 		}
-		for n := range metadataFiles(r.Metadata) {
+		for n := range Files(r.Metadata) {
 			if w.c.files.refs[n] == 0 || w.c.files.deleted[n] {
 				w.t.Errorf("checkpoint %d is retained, but its file %s has %d references, deleted: %v", r.ID, n, w.c.files.refs[n], w.c.files.deleted[n])
 			}

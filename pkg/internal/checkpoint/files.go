@@ -32,14 +32,14 @@ type doomed struct {
 const maxDeleted = 8192
 
 func (f *files) hold(m *snapshotv1.Metadata) {
-	for n := range metadataFiles(m) {
+	for n := range Files(m) {
 		f.refs[n]++
 	}
 }
 
 // release drops a checkpoint's references. Of the files nobody names any more, those of its own directory are returned: no other checkpoint may name them.
 func (f *files) release(m *snapshotv1.Metadata, dir string, next base.CheckpointID) {
-	for n := range metadataFiles(m) {
+	for n := range Files(m) {
 		if f.refs[n]--; f.refs[n] > 0 {
 			continue
 		}
@@ -109,8 +109,8 @@ func fileNames(a *snapshotv1.SubtaskAck) (names []string) {
 	return names
 }
 
-// metadataFiles returns the files that a snapshot names, with their sizes.
-func metadataFiles(m *snapshotv1.Metadata) map[string]int64 {
+// Files returns the files that a snapshot names, with their sizes.
+func Files(m *snapshotv1.Metadata) map[string]int64 {
 	out := map[string]int64{}
 	for _, o := range m.GetOperators() {
 		for _, s := range o.GetSubtasks() {
@@ -152,7 +152,7 @@ func (c *Coordinator) drop(r *retained) {
 	case r.claim == TakeOver:
 		// All that it names is the job's now, and no checkpoint of the job builds on it: the first one was full.
 		d := Discard{ID: r.ID, Base: r.Base, Dir: r.Path}
-		for n := range metadataFiles(r.Metadata) {
+		for n := range Files(r.Metadata) {
 			if !strings.HasPrefix(join(r.Base, n), r.Path+"/") {
 				d.Files = append(d.Files, n)
 			}

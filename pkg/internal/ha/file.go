@@ -5,34 +5,39 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
+	iofs "io/fs"
 	"net/url"
-	"os"
-	"path/filepath"
+	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 )
 
 // The files of a store's directory:
 //
 //	FORMAT        {"version":1,"epoch":7}: what wrote it, and the newest leader
-//	LOCK          held by the leader's process (flock); its text is the process id
+//	LOCK          held by the leader's process; its text is the process id
 //	jobs/N.json   the record of the job whose path-escaped name is N
 const (
 	formatFile = "FORMAT"
 	lockFile   = "LOCK"
 	jobsDir    = "jobs"
+	// maxRecord bounds what is read of a file, in bytes.
+	maxRecord = 16 << 20
 )
 
-// File is a store in a directory of the local file system. The process that holds the lock leads; the lock ends with the process, however it ends.
-type File struct{ dir string }
+// File is a store in a directory. The process that holds the lock leads; the lock ends with the process, however it ends.
+type File struct {
+	fs  fs.FS
+	dir string
+}
 
 // NewFile returns the store of a directory, which need not exist yet. It does no I/O.
-func NewFile(dir string) *File { return &File{dir: dir} }
+func NewFile(fsys fs.FS, dir string) *File { return &File{fs: fsys, dir: dir} }
 
 type format struct {
 	Version int   `json:"version"`
@@ -41,17 +46,17 @@ type format struct {
 
 // Lead takes the lock. It does not wait: a second process is refused with ErrInUse.
 func (f *File) Lead(_ context.Context) (Leadership, error) {
-	if err := os.MkdirAll(filepath.Join(f.dir, jobsDir), 0o755); err != nil {
+	if err := f.fs.MkdirAll(path.Join(f.dir, jobsDir)); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	lock, err := takeLock(filepath.Join(f.dir, lockFile))
-	if errors.Is(err, ErrInUse) {
-		return nil, fmt.Errorf("data directory %s: %w by %s; end that process first, or choose another directory", f.dir, err, f.Holder())
+	lock, err := f.fs.Lock(path.Join(f.dir, lockFile))
+	if errors.Is(err, fs.ErrLocked) {
+		return nil, fmt.Errorf("data directory %s: %w: %w; end that process first, or choose another directory", f.dir, ErrInUse, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", f.dir, err)
 	}
-	l := &fileLeader{dir: f.dir, lock: lock, lost: make(chan struct{})}
+	l := &fileLeader{File: *f, lock: lock, lost: make(chan struct{})}
 	if err := l.begin(); err != nil {
 		_ = l.Resign()
 		return nil, fmt.Errorf("data directory %s: %w", f.dir, err)
@@ -59,57 +64,48 @@ func (f *File) Lead(_ context.Context) (Leadership, error) {
 	return l, nil
 }
 
-// Holder says which process holds the lock, as far as it wrote it down.
-func (f *File) Holder() string {
-	b, err := os.ReadFile(filepath.Join(f.dir, lockFile))
-	pid := strings.TrimSpace(string(b))
-	if err != nil || pid == "" {
-		return "another process"
-	}
-	return "process " + pid
-}
-
 // Peek returns the records of a directory without leading: for looking at one that may be in use. It is no error if there is no such directory.
 func (f *File) Peek() ([]*Job, error) {
-	if _, err := readFormat(f.dir); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+	if _, err := f.readFormat(); err != nil {
+		if errors.Is(err, iofs.ErrNotExist) {
 			return nil, nil
 		}
 		return nil, err
 	}
-	return readJobs(f.dir)
+	return f.readJobs()
 }
 
 type fileLeader struct {
-	dir   string
+	File
 	epoch base.Epoch
 	lost  chan struct{}
 
 	mu   sync.Mutex // guards lock, and makes writes one after another
-	lock *os.File
+	lock io.Closer
 }
 
-func readFormat(dir string) (format, error) {
-	b, err := os.ReadFile(filepath.Join(dir, formatFile))
+func (f *File) readFormat() (format, error) {
+	name := path.Join(f.dir, formatFile)
+	b, err := fs.ReadFile(f.fs, name, maxRecord)
 	if err != nil {
 		return format{}, err
 	}
 	var v format
 	if err := json.Unmarshal(b, &v); err != nil || v.Version < 1 {
-		return v, fmt.Errorf("%s: %w", filepath.Join(dir, formatFile), base.ErrCorrupt)
+		return v, fmt.Errorf("%s: %w", name, base.ErrCorrupt)
 	}
 	if v.Version > FormatVersion {
-		return v, fmt.Errorf("%s: format version %d, this release knows %d: %w", filepath.Join(dir, formatFile), v.Version, FormatVersion, ErrNewerFormat)
+		return v, fmt.Errorf("%s: format version %d, this release knows %d: %w", name, v.Version, FormatVersion, ErrNewerFormat)
 	}
 	return v, nil
 }
 
 // begin checks the format and starts a new epoch.
 func (l *fileLeader) begin() error {
-	v, err := readFormat(l.dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	v, err := l.readFormat()
+	if errors.Is(err, iofs.ErrNotExist) {
 		// A directory with records but no format was not left by us.
-		if jobs, jerr := readJobs(l.dir); jerr != nil || len(jobs) > 0 {
+		if jobs, jerr := l.readJobs(); jerr != nil || len(jobs) > 0 {
 			return errors.Join(fmt.Errorf("%s is missing, but there are jobs: %w", formatFile, base.ErrCorrupt), jerr)
 		}
 		err = nil
@@ -123,11 +119,8 @@ func (l *fileLeader) begin() error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(l.dir, formatFile), append(b, '\n')); err != nil {
+	if err := fs.WriteFile(l.fs, path.Join(l.dir, formatFile), append(b, '\n')); err != nil {
 		return err
-	}
-	if err := l.lock.Truncate(0); err == nil {
-		_, _ = l.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // for people only
 	}
 	l.epoch = base.Epoch(v.Epoch)
 	return nil
@@ -142,13 +135,13 @@ func jobPath(dir, name string) string {
 	if strings.HasPrefix(n, ".") {
 		n = "%2E" + n[1:]
 	}
-	return filepath.Join(dir, jobsDir, n+".json")
+	return path.Join(dir, jobsDir, n+".json")
 }
 
 func (l *fileLeader) Job(_ context.Context, name string) (*Job, error) {
 	p := jobPath(l.dir, name)
-	b, err := os.ReadFile(p)
-	if errors.Is(err, fs.ErrNotExist) {
+	b, err := fs.ReadFile(l.fs, p, maxRecord)
+	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // the contract: none is no error
 	}
 	if err != nil {
@@ -157,11 +150,11 @@ func (l *fileLeader) Job(_ context.Context, name string) (*Job, error) {
 	return decode(b, p)
 }
 
-func (l *fileLeader) Jobs(context.Context) ([]*Job, error) { return readJobs(l.dir) }
+func (l *fileLeader) Jobs(context.Context) ([]*Job, error) { return l.readJobs() }
 
-func readJobs(dir string) ([]*Job, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, jobsDir))
-	if errors.Is(err, fs.ErrNotExist) {
+func (f *File) readJobs() ([]*Job, error) {
+	entries, err := f.fs.ReadDir(path.Join(f.dir, jobsDir))
+	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
@@ -169,11 +162,11 @@ func readJobs(dir string) ([]*Job, error) {
 	}
 	var out []*Job
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".json") {
+		if !strings.HasSuffix(e.Name, ".json") {
 			continue // the temporary file of a write that was cut off
 		}
-		p := filepath.Join(dir, jobsDir, e.Name())
-		b, err := os.ReadFile(p)
+		p := path.Join(f.dir, jobsDir, e.Name)
+		b, err := fs.ReadFile(f.fs, p, maxRecord)
 		if err != nil {
 			return nil, err
 		}
@@ -197,7 +190,7 @@ func (l *fileLeader) PutJob(_ context.Context, j *Job) error {
 	if l.lock == nil {
 		return fmt.Errorf("epoch %d leads no more: %w", l.epoch, base.ErrFenced)
 	}
-	return writeFile(jobPath(l.dir, j.Name), b)
+	return fs.WriteFile(l.fs, jobPath(l.dir, j.Name), b)
 }
 
 func (l *fileLeader) DeleteJob(_ context.Context, name string) error {
@@ -206,11 +199,11 @@ func (l *fileLeader) DeleteJob(_ context.Context, name string) error {
 	if l.lock == nil {
 		return fmt.Errorf("epoch %d leads no more: %w", l.epoch, base.ErrFenced)
 	}
-	err := os.Remove(jobPath(l.dir, name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := l.fs.Remove(jobPath(l.dir, name))
+	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return err
 	}
-	return syncDir(filepath.Join(l.dir, jobsDir))
+	return l.fs.SyncDir(path.Join(l.dir, jobsDir))
 }
 
 func (l *fileLeader) Resign() error {
@@ -219,49 +212,8 @@ func (l *fileLeader) Resign() error {
 	if l.lock == nil {
 		return nil
 	}
-	_ = l.lock.Truncate(0) // the pid; the lock itself is what counts
 	err := l.lock.Close()
 	l.lock = nil
 	close(l.lost)
-	return err
-}
-
-// writeFile replaces a file: written aside, synced, renamed, and the directory synced. After the rename a failure leaves the outcome unknown.
-func writeFile(path string, b []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		_ = os.Remove(tmp)
-		return err
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 )
 
@@ -24,7 +25,7 @@ var ErrNewerFormat = errors.New("written by a newer release")
 var ErrInUse = errors.New("in use")
 
 // ErrUnknownOutcome is wrapped by a write of which nobody knows whether it happened: read it back, and delete nothing that it may name.
-var ErrUnknownOutcome = errors.New("outcome unknown")
+var ErrUnknownOutcome = fs.ErrUnknownOutcome
 
 // Election finds out who leads.
 type Election interface {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
 )
@@ -22,7 +23,7 @@ func record(name string) *ha.Job {
 }
 
 func TestStores(t *testing.T) {
-	for name, store := range map[string]ha.Election{"memory": ha.NewMemory(), "file": ha.NewFile(filepath.Join(t.TempDir(), "d"))} {
+	for name, store := range map[string]ha.Election{"memory": ha.NewMemory(), "file": ha.NewFile(fs.Local{}, filepath.Join(t.TempDir(), "d"))} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
 			l, err := store.Lead(ctx)
@@ -80,11 +81,11 @@ func TestStores(t *testing.T) {
 
 func TestSecondProcessIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	l, err := ha.NewFile(dir).Lead(t.Context())
+	l, err := ha.NewFile(fs.Local{}, dir).Lead(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = ha.NewFile(dir).Lead(t.Context())
+	_, err = ha.NewFile(fs.Local{}, dir).Lead(t.Context())
 	if !errors.Is(err, ha.ErrInUse) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "process "+strconv.Itoa(os.Getpid())) {
 		t.Errorf("got %v", err)
 	}
@@ -110,7 +111,7 @@ func TestWhatIsRefused(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			_, err := ha.NewFile(dir).Lead(t.Context())
+			_, err := ha.NewFile(fs.Local{}, dir).Lead(t.Context())
 			if !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v", err)
 			}
@@ -120,7 +121,7 @@ func TestWhatIsRefused(t *testing.T) {
 
 func TestNewerRecordIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	l, err := ha.NewFile(dir).Lead(t.Context())
+	l, err := ha.NewFile(fs.Local{}, dir).Lead(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,12 @@ func (m *master) prepare() {
 		m.post(func() { m.globalFailure(base.WithClass(err, base.ClassCorrupt)) })
 		return
 	}
+	if len(missing) == 0 {
+		// Before any task runs: what a new one writes is not swept.
+		if err := m.jm.cfg.Storage.Sweep(m.ctx, m.dir, own); err != nil {
+			m.log.Warn("what an earlier run left of its checkpoints could not be deleted", slog.String("directory", m.dir), slog.Any("err", err))
+		}
+	}
 	ledger := base.CheckpointID(r.Ledger)
 	if beside, err := m.jm.cfg.Storage.ReadLedger(m.ctx, m.dir); err == nil {
 		ledger = max(ledger, beside)
