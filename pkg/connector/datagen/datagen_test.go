@@ -74,7 +74,7 @@ func TestRestoreRescaled(t *testing.T) {
 			go func() { done <- cluster.RunMini(ctx, mini(src, c.Sink(), mem, p)) }()
 			time.Sleep(1037 * time.Millisecond)
 			// What comes after this is lost in the crash.
-			left, seen := mem.Clone(), c.Clone()
+			left, seen := mem.CrashClone(0), c.Clone()
 			cancel()
 			if err := <-done; err != nil {
 				t.Fatal(err)
