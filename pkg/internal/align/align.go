@@ -4,7 +4,10 @@
 // The law of Barriers: in exactly-once mode no element behind a channel's barrier is processed before the snapshot that the barrier belongs to.
 package align
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Action is what the task has to do after an event, in the order Unblock, Abort, Block, Snapshot, Unblock.
 type Action struct {
@@ -25,6 +28,8 @@ type Barriers struct {
 	seen        []bool // channels that brought the barrier of current
 	current     int64  // the checkpoint being aligned, 0 for none
 	last        int64  // the newest checkpoint taken or given up: its barriers, and older ones, are ignored
+	// aborted are checkpoints newer than current that the JobManager gave up before any of their barriers came.
+	aborted []int64
 }
 
 // NewBarriers returns the alignment of a task with n channels. In at-least-once mode nothing is ever blocked.
@@ -53,7 +58,7 @@ func (b *Barriers) Missing() []int {
 // Barrier is called when a channel brought the barrier of a checkpoint.
 func (b *Barriers) Barrier(channel int, checkpoint int64) Action {
 	var a Action
-	if checkpoint <= b.last || checkpoint < b.current || !b.open[channel] {
+	if checkpoint <= b.last || checkpoint < b.current || !b.open[channel] || slices.Contains(b.aborted, checkpoint) {
 		return a // of a checkpoint that was taken or given up
 	}
 	if b.current != 0 && checkpoint > b.current {
@@ -91,12 +96,15 @@ func (b *Barriers) Aborted(checkpoint int64) Action {
 		b.giveUp(checkpoint)
 	} else if checkpoint > b.last && b.current == 0 {
 		b.last = checkpoint
+	} else if checkpoint > b.current {
+		b.aborted = append(b.aborted, checkpoint)
 	}
 	return a
 }
 
 func (b *Barriers) giveUp(checkpoint int64) {
 	b.current, b.last = 0, checkpoint
+	b.aborted = slices.DeleteFunc(b.aborted, func(id int64) bool { return id <= checkpoint })
 	clear(b.seen)
 }
 

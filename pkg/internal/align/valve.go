@@ -98,8 +98,8 @@ func (v *Valve) update() Change {
 			allMax = false
 		}
 		switch {
-		case c.ended:
-			// An ended channel holds nothing back, and must not push the output to Max while others are merely idle (FLINK-38477).
+		case c.ended, c.wm == event.Max:
+			// A channel that has ended, or is about to, holds nothing back, and must not push the output to Max while others are merely idle (FLINK-38477).
 		case c.idle:
 			idles++
 			high = max(high, c.wm)
@@ -116,10 +116,9 @@ func (v *Valve) update() Change {
 	}
 	next := v.out
 	switch {
+	case allMax:
+		next = event.Max
 	case allEnded:
-		if allMax {
-			next = event.Max
-		}
 	case counts > 0:
 		next = low
 	case idle:
