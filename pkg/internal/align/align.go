@@ -91,12 +91,13 @@ func (b *Barriers) Closed(channel int) Action {
 // Aborted is called when the JobManager has given up a checkpoint.
 func (b *Barriers) Aborted(checkpoint int64) Action {
 	var a Action
-	if checkpoint == b.current {
+	switch {
+	case checkpoint == b.current:
 		a.Abort, a.Unblock = checkpoint, true
 		b.giveUp(checkpoint)
-	} else if checkpoint > b.last && b.current == 0 {
-		b.last = checkpoint
-	} else if checkpoint > b.current {
+	case b.current == 0:
+		b.last = max(b.last, checkpoint)
+	case checkpoint > b.current:
 		b.aborted = append(b.aborted, checkpoint)
 	}
 	return a

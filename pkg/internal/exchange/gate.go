@@ -24,6 +24,7 @@ type Gate struct {
 	minLimit, maxLimit int64
 	bytes              int64 // consumed since measured
 	measured           time.Time
+	closed             bool
 }
 
 // GateChannel describes one input channel.
@@ -165,7 +166,7 @@ func (g *Gate) Debloat(now time.Time, active time.Duration) {
 	}
 }
 
-// Queued returns the number of bytes waiting in all channels.
+// Queued returns the number of bytes waiting in all channels. From any goroutine.
 func (g *Gate) Queued() int64 {
 	var n int64
 	for _, c := range g.channels {
@@ -176,6 +177,10 @@ func (g *Gate) Queued() int64 {
 
 // Close ends the consumer's end: producers wait no longer, what they send is thrown away. release is called with each batch that was still queued.
 func (g *Gate) Close(release func(input int, b Batch)) {
+	if g.closed {
+		return
+	}
+	g.closed = true // channels stays: others may look at Queued
 	for i, c := range g.channels {
 		for _, e := range c.close() {
 			if e.Kind == KindBatch && release != nil {
@@ -184,5 +189,4 @@ func (g *Gate) Close(release func(input int, b Batch)) {
 		}
 		g.network.disconnect(c)
 	}
-	g.channels = nil
 }

@@ -10,6 +10,7 @@ type Writer struct {
 	network  *Network
 	channels []*channel
 	typ      Type
+	closed   bool
 	copies   bool // mutable batches are copied before another subtask gets them
 	host     WriterHost
 
@@ -107,7 +108,7 @@ func (w *Writer) Broadcast(e Element) {
 	}
 }
 
-// Queued returns the number of bytes waiting in all channels.
+// Queued returns the number of bytes waiting in all channels. From any goroutine.
 func (w *Writer) Queued() int64 {
 	var n int64
 	for _, c := range w.channels {
@@ -118,8 +119,11 @@ func (w *Writer) Queued() int64 {
 
 // Close ends the producer's end. What is queued stays for the consumer.
 func (w *Writer) Close() {
+	if w.closed {
+		return
+	}
+	w.closed = true // channels stays: others may look at Queued
 	for _, c := range w.channels {
 		w.network.disconnect(c)
 	}
-	w.channels = nil
 }

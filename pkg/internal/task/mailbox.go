@@ -51,8 +51,12 @@ func (t *chainTask) Yield() bool {
 		f()
 		t.stats.mails.Inc()
 	}
-	if t.nextCall != 0 && t.now >= t.nextCall && t.ctx.Err() == nil {
-		t.runCalls()
+	if t.nextCall != 0 && t.now >= t.nextLook && t.ctx.Err() == nil {
+		if t.now >= t.nextCall {
+			t.runCalls()
+		} else {
+			t.setNextCall(t.nextCall)
+		}
 	}
 	if t.flushDue.Load() {
 		t.flushDue.Store(false)
@@ -84,15 +88,14 @@ func (t *chainTask) CallAt(op int, at event.Time) {
 }
 
 func (t *chainTask) setNextCall(at event.Time) {
-	t.nextCall = at
+	t.nextCall, t.nextLook = at, at
 	if at == 0 || at == event.Max {
 		return
 	}
-	d := time.Duration(at-event.Time(time.Now().UnixMilli())) * time.Millisecond
-	if at > t.now+event.Time(24*time.Hour/time.Millisecond) {
-		d = 24 * time.Hour // looked at again then
-	}
-	d = max(d, 0)
+	now := event.Time(time.Now().UnixMilli())
+	// A call that is far away is looked at again each day: its distance may be more than a Duration holds, and clocks are set.
+	t.nextLook = min(at, now+event.Time((24*time.Hour).Milliseconds()))
+	d := max(time.Duration(t.nextLook-now)*time.Millisecond, 0)
 	if t.callTimer == nil {
 		t.callTimer = time.AfterFunc(d, func() {
 			t.flag.Store(1)

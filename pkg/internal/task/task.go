@@ -57,8 +57,11 @@ type chainTask struct {
 	flushTimer  *time.Timer
 	flushArmed  bool
 	flushDue    atomic.Bool
-	nextCall    event.Time
+	nextCall    event.Time // the earliest callAt, 0 for none
+	nextLook    event.Time // when callTimer rings: at nextCall, or earlier when that is far away
 	lastDebloat time.Time
+	// awoken says that a wait in the middle of something took the token: who waits next looks at everything first.
+	awoken bool
 
 	ended       []bool // channels whose data has ended
 	endedCount  int
@@ -145,15 +148,18 @@ func (t *chainTask) Run(ctx context.Context) error {
 // Panicked is a panic of a user's or an operator's code.
 type Panicked struct {
 	Value any
-	Stack string
+	stack string
 }
 
 func (p *Panicked) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 
+// Stack returns the stack of the panic (rpc.Stacker).
+func (p *Panicked) Stack() string { return p.stack }
+
 // guard is the one place where panics of operators and user functions become errors.
 func (t *chainTask) guard(err *error) {
 	if v := recover(); v != nil {
-		p := &Panicked{Value: v, Stack: string(debug.Stack())}
+		p := &Panicked{Value: v, stack: string(debug.Stack())}
 		if e, ok := v.(error); ok {
 			*err = errors.Join(p, e)
 			return
@@ -216,6 +222,7 @@ func (t *chainTask) loop() error {
 			t.wait(&t.stats.backpressured)
 			continue
 		}
+		t.awoken = false
 		progress, err := t.step()
 		if err != nil {
 			return err
@@ -228,7 +235,7 @@ func (t *chainTask) loop() error {
 		t.flush()
 		t.publish()
 		t.disarmFlush()
-		if t.flag.Load() == 0 {
+		if t.flag.Load() == 0 && !t.awoken {
 			t.wait(&t.stats.idle)
 		}
 	}
@@ -253,6 +260,7 @@ func (t *chainTask) poll() (bool, error) {
 	if t.stop != nil {
 		return false, nil // a stop is under way: nothing is emitted behind its barrier
 	}
+	t.armFlush()
 	status, err := t.source.Poll()
 	if err != nil {
 		return false, fmt.Errorf("operator %q: %w", t.ops[0].plan.GetName(), err)
@@ -279,6 +287,7 @@ func (t *chainTask) element(e exchange.Element, from int) error {
 		if t.dataEnded {
 			return nil
 		}
+		t.armFlush() // before it: a slow batch is flushed in its middle
 		if err := head.op.ProcessBatch(t.inputs[t.gate.Input(from)], e.Batch); err != nil {
 			return fmt.Errorf("operator %q: %w", head.plan.GetName(), err)
 		}
@@ -365,9 +374,11 @@ func (t *chainTask) passEndOfData(drain bool) {
 	}
 	t.dataEnded = true
 	switch {
-	case !drain, !t.spec.Options.Checkpointing && t.stop == nil, !t.spec.Options.FinalCheckpoint && t.stop == nil:
+	case t.stop != nil:
+		// The stop's savepoint ends the task when it is complete, not before: a producer may have heard of that first.
+	case !drain, !t.spec.Options.Checkpointing, !t.spec.Options.FinalCheckpoint:
 		t.done = true
-	case t.stop == nil:
+	default:
 		t.spec.Listener.EndOfData(t.spec.ID)
 	}
 }
@@ -430,6 +441,7 @@ func (t *chainTask) AwaitSpace() bool {
 		return false
 	}
 	t.wait(&t.stats.backpressured)
+	t.awoken = true
 	return t.ctx.Err() == nil
 }
 
@@ -561,7 +573,6 @@ func (t *chainTask) build() error {
 		metrics.Label{Name: "task_id", Value: base.VertexID(v.GetId()).String()}, metrics.Label{Name: "task_name", Value: v.GetName()},
 		metrics.Label{Name: "task_attempt_id", Value: spec.ID.String()}, metrics.Label{Name: "task_attempt_num", Value: strconv.Itoa(int(spec.ID.Attempt))},
 		metrics.Label{Name: "subtask_index", Value: strconv.Itoa(spec.ID.Index)})
-	t.stats.register(t, spec.Metrics.Group(metrics.ScopeTask, labels...))
 	for i, p := range v.GetOperators() {
 		op, err := spec.Program.NewOperator(p.GetNode())
 		if err != nil {
@@ -593,7 +604,11 @@ func (t *chainTask) build() error {
 		}
 	}
 	t.source, _ = t.ops[0].op.(SourceOperator)
-	return t.connect()
+	if err := t.connect(); err != nil {
+		return err
+	}
+	t.stats.register(t, spec.Metrics.Group(metrics.ScopeTask, labels...)) // at last: whoever reads looks at gate and edges
+	return nil
 }
 
 func (t *chainTask) restored(p *planv1.Operator) *Restored {
