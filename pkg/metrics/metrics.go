@@ -7,6 +7,7 @@ package metrics
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Scope is the place of a group in Flink's hierarchy; it decides the Prometheus prefix and the labels.
@@ -58,10 +59,16 @@ type Group struct {
 	labels   []Label
 	prefix   string
 
-	mu       sync.Mutex
-	counters map[string]*Counter
-	gauges   map[string]func() float64
-	texts    map[string]func() string
+	mu         sync.Mutex
+	counters   map[string]*Counter
+	gauges     map[string]func() float64
+	texts      map[string]func() string
+	histograms map[string]*Histogram
+	several    []func(set func(name string, value float64))
+
+	// reading is held while functions of the group are called; Close waits for it.
+	reading sync.Mutex
+	closed  bool // guarded by reading
 }
 
 // Group makes a group of a scope. Close removes it.
@@ -107,7 +114,7 @@ func (g *Group) Counter(name string) *Counter {
 	return c
 }
 
-// Gauge registers a function that is asked for the value at each reading; it must not block. A second call replaces the first.
+// Gauge registers a function that is asked for the value at each reading; it must not block. A second call replaces the first. After Close it is not called any more.
 func (g *Group) Gauge(name string, value func() float64) {
 	if g == nil {
 		return
@@ -133,19 +140,78 @@ func (g *Group) Text(name string, value func() string) {
 	g.texts[name] = value
 }
 
-// Close removes the group and all groups below it from the registry.
+// Gauges registers a function that sets several gauges at each reading, of what is looked up once for all of them; it must not block.
+func (g *Group) Gauges(f func(set func(name string, value float64))) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.several = append(g.several, f)
+}
+
+// Rate registers name, a gauge of how much count grows each second: over the time since the last reading but those of the last second, so that
+// readings each second and each minute both make sense. Counting costs nothing.
+func (g *Group) Rate(name string, count func() float64) {
+	r := &rate{count: count, old: point{at: time.Now()}}
+	r.last = r.old
+	g.Gauge(name, r.value)
+}
+
+// Meter is a counter with its Rate beside it, called as Flink does: numRecordsIn and numRecordsInPerSecond.
+func (g *Group) Meter(name string) *Counter {
+	c := g.Counter(name)
+	g.Rate(name+"PerSecond", func() float64 { return float64(c.Value()) })
+	return c
+}
+
+// rate compares counts. It is safe for concurrent use.
+type rate struct {
+	count func() float64
+
+	mu        sync.Mutex
+	old, last point // of readings at least a second apart
+	now       float64
+}
+
+type point struct {
+	at time.Time
+	n  float64
+}
+
+func (r *rate) value() float64 {
+	now := point{time.Now(), r.count()}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.at.Sub(r.last.at) >= time.Second {
+		r.old, r.last = r.last, now
+	}
+	if d := now.at.Sub(r.old.at); d >= 100*time.Millisecond {
+		r.now = (now.n - r.old.n) / d.Seconds()
+	}
+	return r.now
+}
+
+// Close removes the group and all groups below it from the registry, and waits for a reading of it that is under way.
 func (g *Group) Close() {
 	if g == nil {
 		return
 	}
+	var below []*Group
 	g.registry.mu.Lock()
-	defer g.registry.mu.Unlock()
 	for other := range g.registry.groups {
 		for p := other; p != nil; p = p.parent {
 			if p == g {
 				delete(g.registry.groups, other)
+				below = append(below, other)
 				break
 			}
 		}
+	}
+	g.registry.mu.Unlock()
+	for _, o := range below {
+		o.reading.Lock()
+		o.closed = true
+		o.reading.Unlock()
 	}
 }
