@@ -283,7 +283,7 @@ func (m *master) trigger(request string, kind snapshotv1.Kind, drain, full bool,
 		return request, nil
 	}
 	if m.coord == nil || m.ended {
-		return "", fmt.Errorf("job %s is %s: no checkpoint can be taken", m.id, m.exec.State())
+		return "", fmt.Errorf("job %s is %s: no checkpoint can be taken: %w", m.id, m.exec.State(), ErrNotRunning)
 	}
 	t := checkpoint.Trigger{Request: request, Kind: kind, Drain: drain, Full: full}
 	if kind != snapshotv1.Kind_KIND_CHECKPOINT {
@@ -294,7 +294,7 @@ func (m *master) trigger(request string, kind snapshotv1.Kind, drain, full bool,
 			target = m.jm.cfg.SavepointDir
 		}
 		if target == "" {
-			return "", errors.New("no target directory was given, and none is configured (execution.checkpointing.savepoint-dir)")
+			return "", ErrNoTarget
 		}
 		t.Dir = join(URI(target), "savepoint-"+m.id.String()[:6]+"-"+hexadecimal(6))
 	}
