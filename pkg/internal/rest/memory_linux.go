@@ -8,5 +8,5 @@ func physicalMemory() int64 {
 	if syscall.Sysinfo(&i) != nil {
 		return 0
 	}
-	return int64(uint64(i.Totalram) * uint64(i.Unit))
+	return int64(uint64(i.Totalram) * uint64(i.Unit)) //nolint:unconvert // it has 32 bits on some machines
 }

@@ -3,6 +3,7 @@ package rest
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -221,9 +222,7 @@ func (r *request) aggregate(stores []map[string]value) (any, error) {
 	if !r.URL.Query().Has("get") {
 		names := map[string]value{}
 		for _, s := range stores {
-			for name, v := range s {
-				names[name] = v
-			}
+			maps.Copy(names, s)
 		}
 		return r.answer(names), nil
 	}
@@ -418,10 +417,8 @@ func (r *request) coordinatorMetrics() (any, error) {
 			continue
 		}
 		for _, op := range p.GetOperators() {
-			for name, x := range r.local(metrics.ScopeCoordinator,
-				metrics.Label{Name: "job_id", Value: d.ID.String()}, metrics.Label{Name: "operator_id", Value: base.OperatorID(op.GetId()).String()}) {
-				out[name] = x
-			}
+			maps.Copy(out, r.local(metrics.ScopeCoordinator,
+				metrics.Label{Name: "job_id", Value: d.ID.String()}, metrics.Label{Name: "operator_id", Value: base.OperatorID(op.GetId()).String()}))
 		}
 	}
 	return r.answer(out), nil

@@ -8,6 +8,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -156,7 +157,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := server.Shutdown(drain); err != nil {
 		_ = server.Close() // what did not end in time is cut off
 	}
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("REST: %w", err)
+	}
 	return nil
 }
 
@@ -261,14 +264,18 @@ func (s *Server) handler(r route) http.Handler {
 }
 
 func (s *Server) write(w http.ResponseWriter, status int, body any) {
-	b, err := json.Marshal(body)
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // it is no HTML, and said to be none
+	if err := e.Encode(body); err != nil {
 		s.log.Error("an answer could not be encoded", slog.Any("err", err))
-		status, b = http.StatusInternalServerError, []byte(`{"errors":["Internal server error."]}`)
+		status = http.StatusInternalServerError
+		b.Reset()
+		b.WriteString(`{"errors":["Internal server error."]}`)
 	}
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(b) // the client may have gone
+	_, _ = w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n"))) // the client may have gone
 }
 
 // fail answers with Flink's error body.

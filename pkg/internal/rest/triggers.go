@@ -222,14 +222,14 @@ func (r *request) checkpointStatus() (any, error) {
 	if !q.Done {
 		return operation{Status: inProgress}, nil
 	}
-	if q.Err != nil {
-		return operation{completed, struct {
-			Cause *cause `json:"failureCause"`
-		}{causeOf(q.Err)}}, nil
+	out := struct {
+		ID    *int64 `json:"checkpointId,omitempty"`
+		Cause *cause `json:"failureCause,omitempty"`
+	}{Cause: causeOf(q.Err)}
+	if out.Cause == nil {
+		out.ID = &q.Checkpoint
 	}
-	return operation{completed, struct {
-		ID int64 `json:"checkpointId"`
-	}{q.Checkpoint}}, nil
+	return operation{completed, out}, nil
 }
 
 // number reads a whole number that is not negative.
