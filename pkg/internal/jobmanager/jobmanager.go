@@ -158,8 +158,7 @@ func (j *JobManager) Run(ctx context.Context) error {
 	stopWatch()
 	err = lead.Resign()
 	server.Close()
-	for _, tm := range j.resources.registrations() {
-		j.resources.remove(tm)
+	for _, tm := range j.resources.close() {
 		tm.lose(base.ErrCanceled)
 		err = errors.Join(err, tm.client.Close())
 	}
@@ -381,7 +380,12 @@ func (j *JobManager) Register(_ context.Context, r *rpcv1.RegisterRequest) (*rpc
 		registered: time.Now(), heard: time.Now(), used: map[slotKey]bool{},
 	}
 	tm.ctx, tm.lose = context.WithCancelCause(context.Background())
-	if old := j.resources.add(tm); old != nil {
+	old, ok := j.resources.add(tm)
+	if !ok { // its call came while the server was closing
+		tm.lose(base.ErrCanceled)
+		return nil, errors.Join(ErrSuspended, client.Close())
+	}
+	if old != nil {
 		j.forget(old, errors.New("it has registered anew"))
 	}
 	j.log.Debug("task manager registered", slog.String("task_manager", tm.id), slog.Int("slots", tm.slots))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -41,25 +42,41 @@ type slotKey struct {
 
 // resources knows the TaskManagers and who uses their slots. It is safe for concurrent use; its lock is held across nothing that waits.
 type resources struct {
-	mu   sync.Mutex
-	tms  map[string]*taskManager
-	held map[slotKey]*taskManager
+	mu     sync.Mutex
+	tms    map[string]*taskManager
+	held   map[slotKey]*taskManager
+	closed bool
 }
 
 func newResources() *resources {
 	return &resources{tms: map[string]*taskManager{}, held: map[slotKey]*taskManager{}}
 }
 
-// add makes a TaskManager known; one of the same id is returned: it was lost.
-func (r *resources) add(tm *taskManager) (old *taskManager) {
+// add makes a TaskManager known, unless they were closed; one of the same id is returned: it was lost.
+func (r *resources) add(tm *taskManager) (old *taskManager, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed {
+		return nil, false
+	}
 	old = r.tms[tm.id]
 	if old != nil {
 		r.removeLocked(old)
 	}
 	r.tms[tm.id] = tm
-	return old
+	return old, true
+}
+
+// close forgets all TaskManagers and returns them; no other is taken in.
+func (r *resources) close() []*taskManager {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	out := slices.Collect(maps.Values(r.tms))
+	for _, tm := range out {
+		r.removeLocked(tm)
+	}
+	return out
 }
 
 // remove forgets a TaskManager; false says that it was not known any more.
@@ -179,18 +196,6 @@ func (r *resources) all() []TaskManager {
 		})
 	}
 	slices.SortFunc(out, func(a, b TaskManager) int { return strings.Compare(a.ID, b.ID) })
-	return out
-}
-
-// registry returns the registrations themselves.
-func (r *resources) registrations() []*taskManager {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	out := make([]*taskManager, 0, len(r.tms))
-	for _, tm := range r.tms {
-		out = append(out, tm)
-	}
-	slices.SortFunc(out, func(a, b *taskManager) int { return strings.Compare(a.id, b.id) })
 	return out
 }
 
