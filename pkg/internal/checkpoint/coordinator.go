@@ -484,6 +484,9 @@ func (c *Coordinator) find(id base.CheckpointID) *pending {
 	return nil
 }
 
+// Pending reports whether a checkpoint or savepoint is neither complete nor failed.
+func (c *Coordinator) Pending(id base.CheckpointID) bool { return c.find(id) != nil }
+
 func (c *Coordinator) enumerator(e EnumeratorState, now time.Time) {
 	p := c.find(e.ID)
 	if p == nil || p.phase != askEnumerators {

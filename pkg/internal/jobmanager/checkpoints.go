@@ -59,7 +59,7 @@ func (m *master) apply(eff checkpoint.Effect) {
 	case checkpoint.Notify:
 		m.notify(eff)
 	case checkpoint.WriteLedger:
-		m.io.do(func() { _ = m.writeLedger(eff.UpTo) }) // the coordinator is told, and tries again
+		m.io.do(func() { m.writeLedger(eff.UpTo) })
 	case checkpoint.Discard:
 		m.discard(eff)
 	case checkpoint.Reply:
@@ -100,8 +100,8 @@ func (m *master) snapshotEnumerators(s checkpoint.SnapshotEnumerators) {
 			continue
 		}
 		e.snapshot(func(b []byte, err error) {
-			if m.enumerators[op] != e {
-				return
+			if m.enumerators[op] != e || !m.coord.Pending(s.ID) {
+				return // nothing would release what is held for a checkpoint that has failed meanwhile
 			}
 			e.hold = s.ID
 			m.lastSnapshot = max(m.lastSnapshot, s.ID)
@@ -190,7 +190,7 @@ func (m *master) notify(n checkpoint.Notify) {
 }
 
 // writeLedger records how far everything is committed: in the store, and beside the checkpoints; on the io worker.
-func (m *master) writeLedger(upTo base.CheckpointID) error {
+func (m *master) writeLedger(upTo base.CheckpointID) {
 	err := m.putRecord(func(r *ha.Job) { r.Ledger = max(r.Ledger, int64(upTo)) })
 	if err == nil {
 		err = m.jm.cfg.Storage.WriteLedger(m.ctx, m.dir, upTo)
@@ -202,10 +202,6 @@ func (m *master) writeLedger(upTo base.CheckpointID) error {
 		m.coordinate(checkpoint.LedgerWritten{UpTo: upTo, Err: text(err)})
 		m.fenced(err)
 	})
-	if err != nil {
-		return fmt.Errorf("record that checkpoint %d is committed: %w", upTo, err)
-	}
-	return nil
 }
 
 func (m *master) completed(c checkpoint.Completed) {
@@ -283,7 +279,7 @@ func (m *master) trigger(request string, kind snapshotv1.Kind, drain, full bool,
 		return request, nil
 	}
 	if m.coord == nil || m.ended {
-		return "", fmt.Errorf("job %s is %s: no checkpoint can be taken: %w", m.id, m.exec.State(), ErrNotRunning)
+		return "", fmt.Errorf("job %s is %s: no checkpoint can be taken", m.id, m.exec.State())
 	}
 	t := checkpoint.Trigger{Request: request, Kind: kind, Drain: drain, Full: full}
 	if kind != snapshotv1.Kind_KIND_CHECKPOINT {
@@ -294,7 +290,7 @@ func (m *master) trigger(request string, kind snapshotv1.Kind, drain, full bool,
 			target = m.jm.cfg.SavepointDir
 		}
 		if target == "" {
-			return "", ErrNoTarget
+			return "", errors.New("no target directory was given, and none is configured (execution.checkpointing.savepoint-dir)")
 		}
 		t.Dir = join(URI(target), "savepoint-"+m.id.String()[:6]+"-"+hexadecimal(6))
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -44,9 +43,13 @@ func (m *master) newCommitters() ([]*committer, error) {
 			if m.jm.cfg.Metrics != nil {
 				group = m.coordinatorMetrics(op)
 			}
-			c, err := m.sub.Program.NewCommitter(op.GetNode(), connector.CommitterContext{
-				Job: m.sub.Name, JobID: m.id.String(), Operator: name, Parallelism: int(v.GetParallelism()),
-				Logger: m.log.With(slog.String("operator", op.GetName())), Metrics: group,
+			var c connector.Committer
+			err := guarded(func() (err error) {
+				c, err = m.sub.Program.NewCommitter(op.GetNode(), connector.CommitterContext{
+					Job: m.sub.Name, JobID: m.id.String(), Operator: name, Parallelism: int(v.GetParallelism()),
+					Logger: m.log.With(slog.String("operator", op.GetName())), Metrics: group,
+				})
+				return err
 			})
 			if err != nil {
 				return nil, fmt.Errorf("sink %q: committer: %w", op.GetName(), err)
@@ -74,20 +77,15 @@ func (c *committer) recovery(s *checkpoint.Snapshot, ledger base.CheckpointID) c
 	return r
 }
 
-func (c *committer) recover(ctx context.Context, r connector.Recovery) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicked{value: p, stack: string(debug.Stack())}
-		}
-		if err != nil {
-			err = fmt.Errorf("sink %q: finish what checkpoint %d prepared: %w", c.op.GetName(), r.Checkpoint, err)
-		}
-	}()
-	return c.inner.Recover(ctx, r)
+func (c *committer) recover(ctx context.Context, r connector.Recovery) error {
+	if err := guarded(func() error { return c.inner.Recover(ctx, r) }); err != nil {
+		return fmt.Errorf("sink %q: finish what checkpoint %d prepared: %w", c.op.GetName(), r.Checkpoint, err)
+	}
+	return nil
 }
 
 func (c *committer) close() {
-	if err := c.inner.Close(); err != nil {
+	if err := guarded(c.inner.Close); err != nil {
 		c.log.Warn("close committer", slog.String("operator", c.op.GetName()), slog.Any("err", err))
 	}
 }

@@ -45,11 +45,6 @@ func (m *master) proceedDeploy() {
 	m.io.do(func() {
 		started := time.Now()
 		restored, err := m.restorePoint(ctx, candidates, ledger, d.Whole)
-		if err == nil && d.Whole && restored != nil && len(m.committers) > 0 && restored.ID > ledger {
-			// Everything that it prepared has been committed. The ledger says so before any writer starts: writers use the names of transactions again, and from then
-			// on nobody else knows.
-			err = m.writeLedger(restored.ID)
-		}
 		canceled := ctx.Err() != nil
 		cancel()
 		m.post(func() {
@@ -92,7 +87,16 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 		m.log.Info("restoring", slog.Int64("checkpoint", int64(restored.ID)), slog.String("path", restored.Path), slog.Duration("verified_in", took))
 	}
 	m.damaged = nil
+	m.stopped = false // if it was stopping, it could not
 	if d.Whole {
+		ledger := m.coord.Ledger()
+		if restored != nil {
+			// Everything that it prepared has been committed.
+			ledger = max(ledger, restored.ID)
+			if len(m.committers) > 0 && ledger > m.coord.Ledger() {
+				m.io.do(func() { m.writeLedger(ledger) })
+			}
+		}
 		clear(m.endOfData)
 		m.finalAsked = false
 		for _, e := range m.enumerators {
@@ -184,6 +188,14 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 				m.updateTask(id, rpcv1.TaskState_TASK_STATE_FAILED, f, false)
 			}
 		})
+		// Before anything else is sent: a checkpoint must find what its reader was given.
+		for _, e := range m.enumerators {
+			for _, id := range ids {
+				if id.Vertex == e.vertex {
+					e.resend(id.Index)
+				}
+			}
+		}
 	}
 	m.coordinate(checkpoint.Start{FirstDelay: m.firstDelay(restored), Restored: restored})
 }
@@ -247,7 +259,6 @@ func (m *master) sourceEvent(id base.SubtaskID, op base.OperatorID, registered b
 		return
 	}
 	if registered {
-		e.resend(id.Index)
 		e.addReader(id.Index)
 	} else {
 		e.requestSplit(id.Index)

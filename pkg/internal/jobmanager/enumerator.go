@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	planv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/plan/v1"
+	"github.com/rivulet-io/rivulet/pkg/internal/task"
 	"github.com/rivulet-io/rivulet/pkg/metrics"
 )
 
@@ -76,7 +76,7 @@ func (m *master) newEnumerator(v *planv1.Vertex, op *planv1.Operator, snapshot [
 			e.timer.Stop()
 		}
 		if e.inner != nil {
-			if err := e.inner.Close(); err != nil {
+			if err := guarded(e.inner.Close); err != nil {
 				m.log.Warn("close enumerator", slog.String("operator", op.GetName()), slog.Any("err", err))
 			}
 		}
@@ -87,12 +87,7 @@ func (m *master) newEnumerator(v *planv1.Vertex, op *planv1.Operator, snapshot [
 // do runs f on the enumerator's goroutine; its error or panic fails the job.
 func (e *enumerator) do(what string, f func() error) {
 	e.work.do(func() {
-		defer func() {
-			if p := recover(); p != nil {
-				e.fail(what, &panicked{value: p, stack: string(debug.Stack())})
-			}
-		}()
-		if err := f(); err != nil && e.ctx.Err() == nil {
+		if err := guarded(f); err != nil && e.ctx.Err() == nil {
 			e.fail(what, err)
 		}
 	})
@@ -131,10 +126,13 @@ func (e *enumerator) requestSplit(subtask int) {
 func (e *enumerator) snapshot(done func([]byte, error)) {
 	e.work.do(func() {
 		var b []byte
-		err := fmt.Errorf("the enumerator has not started")
-		if e.inner != nil {
+		err := guarded(func() (err error) {
+			if e.inner == nil {
+				return fmt.Errorf("the enumerator has not started")
+			}
 			b, err = e.inner.Snapshot()
-		}
+			return err
+		})
 		e.m.post(func() { done(b, err) })
 	})
 }
@@ -181,7 +179,7 @@ func (e *enumerator) completed(id base.CheckpointID) {
 	}
 }
 
-// resend gives a reader that was restarted alone, from the newest checkpoint, what it was given since.
+// resend gives a reader that is deployed again alone, from the newest checkpoint, what it was given since.
 func (e *enumerator) resend(subtask int) {
 	for _, a := range e.log[subtask] {
 		e.m.sendSplits(e, subtask, a)
@@ -216,13 +214,8 @@ func (c *enumeratorContext) Logger() *slog.Logger {
 
 func (c *enumeratorContext) Metrics() *metrics.Group { return c.e.m.coordinatorMetrics(c.e.plan) }
 
-// panicked is a panic of user code as an error.
-type panicked struct {
-	value any
-	stack string
+// guarded calls user code: its panic is an error.
+func guarded(f func() error) (err error) {
+	defer task.Guard(&err)
+	return f()
 }
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-// Stack returns the stack of the panic.
-func (p *panicked) Stack() string { return p.stack }

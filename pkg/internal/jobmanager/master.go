@@ -397,6 +397,7 @@ func (m *master) cancelTasks(tasks []base.SubtaskID) {
 	for _, id := range tasks {
 		if m.undeployed[id] {
 			delete(m.undeployed, id)
+			m.deploying = nil // it still waited for a pointer
 			m.stopPreparing()
 			m.later = append(m.later, func() { m.updateTask(id, rpcv1.TaskState_TASK_STATE_CANCELED, nil, false) })
 		}

@@ -183,7 +183,8 @@ func (m *master) mayGoBack(ctx context.Context, c, older candidate, ledger base.
 			r = com.recovery(&c.Snapshot, ledger)
 		}
 		r.Checkpoint = int64(c.id)
-		still, err := open.StillOpen(ctx, r)
+		var still bool
+		err := guarded(func() (err error) { still, err = open.StillOpen(ctx, r); return err })
 		if err != nil {
 			return fmt.Errorf("sink %q: find out whether checkpoint %d was committed: %w", com.op.GetName(), c.id, err)
 		}

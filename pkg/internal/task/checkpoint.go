@@ -20,7 +20,7 @@ func (t *chainTask) TriggerCheckpoint(b *exchange.Barrier) {
 	t.mail.Lock()
 	open := !t.mail.closed && t.running.Load()
 	if open {
-		t.mail.triggers = append(t.mail.triggers, b)
+		t.mail.turns = append(t.mail.turns, turn{barrier: b})
 	}
 	t.mail.Unlock()
 	if !open {
@@ -31,19 +31,33 @@ func (t *chainTask) TriggerCheckpoint(b *exchange.Barrier) {
 	t.Wake()
 }
 
-// runTriggers takes the checkpoints that were triggered here. It is called by the loop only, never in the middle of a batch.
-func (t *chainTask) runTriggers() error {
+// turn is something that is done only between two turns of the loop, never in the middle of a batch, and in the order in which it was asked for: a checkpoint that was
+// triggered here, or what a source's enumerator hands out. Splits behind a trigger are not in its snapshot: the enumerator's has them.
+type turn struct {
+	barrier *exchange.Barrier
+	splits  func() error // if there is no barrier
+}
+
+// runTurns does what is due between two turns.
+func (t *chainTask) runTurns() error {
 	t.mail.Lock()
-	triggers := t.mail.triggers
-	t.mail.triggers = nil
+	turns := t.mail.turns
+	t.mail.turns = nil
 	t.mail.Unlock()
-	t.pending = append(t.pending, triggers...)
+	t.pending = append(t.pending, turns...)
 	for len(t.pending) > 0 {
 		if t.gate != nil && t.closedCount < len(t.ended) {
 			return nil // the ends of the producers are on their way
 		}
-		b := t.pending[0]
+		next := t.pending[0]
 		t.pending = t.pending[1:]
+		b := next.barrier
+		if b == nil {
+			if err := next.splits(); err != nil {
+				return err
+			}
+			continue
+		}
 		if t.stop != nil && b.Checkpoint != t.stop.Checkpoint {
 			t.spec.Listener.Decline(t.spec.ID, b.Checkpoint, errors.New("a stop with savepoint is under way"), true)
 			continue
@@ -275,7 +289,7 @@ func (s *snapshots) write(t *chainTask, b *exchange.Barrier, writes []Write, sta
 }
 
 func (s *snapshots) run(ctx context.Context, t *chainTask, b *exchange.Barrier, writes []Write, finished bool) (ack *snapshotv1.SubtaskAck, err error) {
-	defer t.guard(&err)
+	defer Guard(&err)
 	store, err := t.spec.Storage.Store(b.Dir, t.spec.ID, b)
 	if err != nil {
 		return nil, err

@@ -161,6 +161,7 @@ type sourceOp struct {
 	op
 	poll    func(o *sourceOp) connector.Status
 	stopped bool
+	calls   []string
 }
 
 func (o *sourceOp) Poll() (int, error) {
@@ -169,9 +170,18 @@ func (o *sourceOp) Poll() (int, error) {
 	}
 	return int(o.poll(o)), nil
 }
-func (o *sourceOp) AddSplits([]string, [][]byte) error { return nil }
-func (o *sourceOp) NoMoreSplits() error                { return nil }
-func (o *sourceOp) Stop()                              { o.stopped = true }
+
+func (o *sourceOp) AddSplits(ids []string, _ [][]byte) error {
+	o.calls = append(o.calls, ids...)
+	return nil
+}
+
+func (o *sourceOp) Snapshot(b *exchange.Barrier) (task.Write, error) {
+	o.calls = append(o.calls, fmt.Sprint("snapshot ", b.Checkpoint))
+	return nil, nil //nolint:nilnil // no state
+}
+func (o *sourceOp) NoMoreSplits() error { return nil }
+func (o *sourceOp) Stop()               { o.stopped = true }
 
 // rig runs one task, fed and drained by the test: vertex 1 -> vertex 2, the task -> vertex 3.
 type rig struct {
@@ -224,7 +234,7 @@ func newRig(t *testing.T, o task.Options, channel int, sink bool, ops ...task.Op
 	typ := numType{}
 	if !source {
 		g.Edges = append(g.Edges, &planv1.Edge{SourceVertex: vertexID(1), TargetVertex: vertexID(2), SourceNode: 1, TargetNode: 2})
-		r.in = r.network.OpenWriter([]exchange.ChannelID{{Job: job, Edge: 0}}, typ, channel, false, r)
+		r.in = r.network.OpenWriter([]exchange.ChannelID{{Job: job, Edge: 0}}, typ, channel, r)
 	}
 	if sink {
 		g.Edges = append(g.Edges, &planv1.Edge{SourceVertex: vertexID(2), TargetVertex: vertexID(3), SourceNode: int32(1 + len(ops)), TargetNode: 99})

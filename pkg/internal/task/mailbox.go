@@ -28,15 +28,17 @@ func (t *chainTask) Post(f func()) {
 
 func (t *chainTask) closeMail() {
 	t.mail.Lock()
-	triggers := t.mail.triggers
-	t.mail.queue, t.mail.triggers, t.mail.closed = nil, nil, true
+	turns := t.mail.turns
+	t.mail.queue, t.mail.turns, t.mail.closed = nil, nil, true
 	t.mail.Unlock()
-	for _, b := range append(triggers, t.pending...) {
-		t.spec.Listener.Decline(t.spec.ID, b.Checkpoint, errNotRunning, true)
+	for _, u := range append(turns, t.pending...) {
+		if u.barrier != nil {
+			t.spec.Listener.Decline(t.spec.ID, u.barrier.Checkpoint, errNotRunning, true)
+		}
 	}
 }
 
-// Yield does what the flag stands for: mail, timers, a flush. Between two records it is always allowed; a trigger of a checkpoint waits for the loop.
+// Yield does what the flag stands for: mail, timers, a flush. Between two records it is always allowed; what is a turn waits for the loop.
 func (t *chainTask) Yield() bool {
 	t.flag.Store(0)
 	t.tick()
@@ -190,24 +192,32 @@ func (t *chainTask) ReadState(uri string) (StateReader, error) { return t.spec.S
 
 // AssignSplits carries an enumerator's splits to the reader.
 func (t *chainTask) AssignSplits(op base.OperatorID, splits []connector.Split, noMore bool) {
-	t.Post(func() {
-		if t.source == nil || base.OperatorID(t.ops[0].plan.GetId()) != op || t.dataEnded {
-			return
+	t.mail.Lock()
+	if !t.mail.closed {
+		t.mail.turns = append(t.mail.turns, turn{splits: func() error { return t.addSplits(op, splits, noMore) }})
+	}
+	t.mail.Unlock()
+	t.flag.Store(1)
+	t.Wake()
+}
+
+func (t *chainTask) addSplits(op base.OperatorID, splits []connector.Split, noMore bool) error {
+	if t.source == nil || base.OperatorID(t.ops[0].plan.GetId()) != op || t.dataEnded {
+		return nil
+	}
+	ids, data := make([]string, len(splits)), make([][]byte, len(splits))
+	for i, s := range splits {
+		ids[i], data[i] = s.ID, s.Data
+	}
+	if len(ids) > 0 {
+		if err := t.source.AddSplits(ids, data); err != nil {
+			return fmt.Errorf("operator %q: add splits %q: %w", t.ops[0].plan.GetName(), ids, err)
 		}
-		ids, data := make([]string, len(splits)), make([][]byte, len(splits))
-		for i, s := range splits {
-			ids[i], data[i] = s.ID, s.Data
+	}
+	if noMore {
+		if err := t.source.NoMoreSplits(); err != nil {
+			return fmt.Errorf("operator %q: %w", t.ops[0].plan.GetName(), err)
 		}
-		if len(ids) > 0 {
-			if err := t.source.AddSplits(ids, data); err != nil {
-				t.Fail(fmt.Errorf("operator %q: add splits %q: %w", t.ops[0].plan.GetName(), ids, err))
-				return
-			}
-		}
-		if noMore {
-			if err := t.source.NoMoreSplits(); err != nil {
-				t.Fail(fmt.Errorf("operator %q: %w", t.ops[0].plan.GetName(), err))
-			}
-		}
-	})
+	}
+	return t.failed()
 }

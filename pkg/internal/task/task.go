@@ -33,9 +33,9 @@ type chainTask struct {
 
 	mail struct {
 		sync.Mutex
-		queue    []func()
-		triggers []*exchange.Barrier
-		closed   bool
+		queue  []func()
+		turns  []turn
+		closed bool
 	}
 	running atomic.Bool // between RUNNING and the end
 	ctx     context.Context
@@ -72,7 +72,7 @@ type chainTask struct {
 	lastChance  int64 // the first checkpoint whose barrier passed after dataEnded
 	stop        *exchange.Barrier
 	done        bool
-	pending     []*exchange.Barrier // triggers that wait for the channels to end
+	pending     []turn // triggers that wait for the channels to end
 
 	snapshots  snapshots
 	alignStart time.Time
@@ -156,8 +156,8 @@ func (p *Panicked) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 // Stack returns the stack of the panic (rpc.Stacker).
 func (p *Panicked) Stack() string { return p.stack }
 
-// guard is the one place where panics of operators and user functions become errors.
-func (t *chainTask) guard(err *error) {
+// Guard makes, deferred, a panic of an operator or user function the error of the function that called it. It is the one place that does so.
+func Guard(err *error) {
 	if v := recover(); v != nil {
 		p := &Panicked{Value: v, stack: string(debug.Stack())}
 		if e, ok := v.(error); ok {
@@ -169,7 +169,7 @@ func (t *chainTask) guard(err *error) {
 }
 
 func (t *chainTask) run() (err error) {
-	defer t.guard(&err)
+	defer Guard(&err)
 	t.spec.Listener.State(t.spec.ID, rpcv1.TaskState_TASK_STATE_INITIALIZING, nil)
 	began := time.Now()
 	t.tick()
@@ -211,7 +211,7 @@ func (t *chainTask) loop() error {
 		if t.flag.Load() != 0 && !t.Yield() {
 			return t.failed()
 		}
-		if err := t.runTriggers(); err != nil {
+		if err := t.runTurns(); err != nil {
 			return err
 		}
 		if t.done {
@@ -550,7 +550,7 @@ func (t *chainTask) close(cause error) error {
 }
 
 func (t *chainTask) closeOperator(o *chainOp) (err error) {
-	defer t.guard(&err)
+	defer Guard(&err)
 	return o.op.Close()
 }
 
@@ -587,7 +587,7 @@ func (t *chainTask) build() error {
 		o.group.Gauge("currentInputWatermark", func() float64 { return float64(o.inWatermark.Load()) })
 		o.group.Gauge("currentOutputWatermark", func() float64 { return float64(o.outWatermark.Load()) })
 		o.ctx = NewContext(Info{
-			Context: t.ctx, Job: spec.Job, JobID: spec.ID.Job, Vertex: v.GetName(), Operator: base.OperatorID(p.GetId()), UID: p.GetUid(), Name: p.GetName(),
+			Job: spec.Job, JobID: spec.ID.Job, Vertex: v.GetName(), Operator: base.OperatorID(p.GetId()), UID: p.GetUid(), Name: p.GetName(),
 			Subtask: spec.ID.Index, Parallelism: spec.Parallelism, MaxParallelism: int(v.GetMaxParallelism()), Attempt: int(spec.ID.Attempt),
 			WatermarkInterval: spec.Options.WatermarkInterval, ExactlyOnce: spec.Options.ExactlyOnce, Checkpointing: spec.Options.Checkpointing,
 			BufferBytes: spec.Options.BufferBytes, Logger: t.log.With(slog.String("operator", p.GetName())), Metrics: o.group,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
 	"github.com/rivulet-io/rivulet/pkg/internal/task"
@@ -395,6 +396,33 @@ func TestTriggerWaitsForTheEndOfProducers(t *testing.T) {
 		r.task.TriggerCheckpoint(&exchange.Barrier{Checkpoint: 2})
 		if !r.heard("decline 2 notReady=true") {
 			t.Errorf("said %v", r.said)
+		}
+	})
+}
+
+// TestSplitsAndTriggersKeepTheirOrder says that what an enumerator handed out behind its snapshot is not in the reader's: it would be there twice after a restore.
+func TestSplitsAndTriggersKeepTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &sourceOp{poll: func(*sourceOp) connector.Status {
+			time.Sleep(10 * ms)
+			return connector.More
+		}}
+		r := newRig(t, task.Options{BufferTimeout: flush}, 1<<20, true, src)
+		r.run()
+		time.Sleep(5 * ms)
+		synctest.Wait()
+		give := func(id string) {
+			r.task.AssignSplits(base.OperatorID(vertexID(2)), []connector.Split{{ID: id}}, false)
+		}
+		give("a")
+		r.task.TriggerCheckpoint(&exchange.Barrier{Checkpoint: 1})
+		give("b")
+		give("c")
+		r.task.TriggerCheckpoint(&exchange.Barrier{Checkpoint: 2})
+		time.Sleep(20 * ms)
+		synctest.Wait()
+		if want := []string{"a", "snapshot 1", "b", "c", "snapshot 2"}; !slices.Equal(src.calls, want) {
+			t.Errorf("got %q, want %q", src.calls, want)
 		}
 	})
 }
