@@ -49,6 +49,8 @@ func (r *reader[T]) AddSplits(splits []connector.Split, out connector.Output[T])
 		}
 		if sp.next < r.end {
 			r.splits = append(r.splits, open[T]{split: sp, out: out.Split(s.ID)})
+		} else {
+			out.Release(s.ID)
 		}
 	}
 	slices.SortFunc(r.splits, func(a, b open[T]) int { return int(min(max(a.next-b.next, -1), 1)) })

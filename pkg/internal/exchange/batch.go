@@ -23,7 +23,7 @@ type Type interface {
 	Encode(dst []byte, b Batch) ([]byte, error)
 	// Decode reads what Encode wrote. The batch does not alias src.
 	Decode(src []byte) (Batch, error)
-	// Mutable reports whether values hold references that a user function could change: such a batch is copied where two consumers or two subtasks could hold it.
+	// Mutable reports whether values hold references that a user function could change: such a value is copied where two consumers or two subtasks could hold it.
 	Mutable() bool
 	// Copy returns a deep copy.
 	Copy(b Batch) Batch
@@ -72,6 +72,9 @@ type RouterSpec struct {
 	MaxParallelism int
 	// Key is the key extractor of a Hash edge, in a form that the Type's maker understands.
 	Key any
+	// Copy says that whoever emitted a value may change it afterwards: a router copies a mutable one before it keeps it. A batch that is emitted is
+	// the router's own; it copies what it sends to more than one channel.
+	Copy bool
 	// Send hands a full batch to a channel; it may block. A batch that is sent is no longer the router's.
 	Send func(channel int, b Batch)
 	// MaxBytes and MaxRecords close a batch (32 KB and 1,000).

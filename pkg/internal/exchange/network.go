@@ -11,7 +11,7 @@ import (
 type Fabric int
 
 const (
-	// Direct hands batches over by reference, mutable ones by a deep copy.
+	// Direct hands batches over by reference: whoever sent one has nothing of it any more.
 	Direct Fabric = iota
 	// Serialized hands every batch over through its bytes, as between processes.
 	Serialized

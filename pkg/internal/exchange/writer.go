@@ -11,7 +11,6 @@ type Writer struct {
 	channels []*channel
 	typ      Type
 	closed   bool
-	copies   bool // mutable batches are copied before another subtask gets them
 	host     WriterHost
 
 	// Bytes and Batches count what was sent. The task publishes them.
@@ -29,9 +28,9 @@ type WriterHost interface {
 	Fail(err error)
 }
 
-// OpenWriter connects a producer to the channels of an edge, in the order of ids. With reuse mutable batches are handed over without a copy (pipeline.object-reuse).
-func (n *Network) OpenWriter(ids []ChannelID, typ Type, limit int, reuse bool, host WriterHost) *Writer {
-	w := &Writer{network: n, typ: typ, host: host, copies: typ.Mutable() && !reuse && n.fabric == Direct}
+// OpenWriter connects a producer to the channels of an edge, in the order of ids.
+func (n *Network) OpenWriter(ids []ChannelID, typ Type, limit int, host WriterHost) *Writer {
+	w := &Writer{network: n, typ: typ, host: host}
 	for _, id := range ids {
 		w.channels = append(w.channels, n.connect(id, limit))
 	}
@@ -61,18 +60,14 @@ func (w *Writer) Send(channel int, b Batch) {
 		}
 	}
 	e := Element{Kind: KindBatch, Batch: b}
-	switch {
-	case w.network.fabric == Serialized:
+	if w.network.fabric == Serialized {
+		records := b.Len()
 		var err error
 		if e, err = w.serialize(b); err != nil {
-			w.host.Fail(fmt.Errorf("%s: hand over a batch of %d records of %s: %w", c.id, b.Len(), w.typ.Name(), err))
+			w.host.Fail(fmt.Errorf("%s: hand over a batch of %d records of %s: %w", c.id, records, w.typ.Name(), err))
 			return
 		}
-	case w.copies:
-		e.Batch = w.typ.Copy(b)
-		e.Size = w.typ.Size(b)
-		w.typ.Release(b)
-	default:
+	} else {
 		e.Size = w.typ.Size(b)
 	}
 	w.Bytes.Add(int64(e.Size))

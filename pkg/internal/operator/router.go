@@ -16,6 +16,7 @@ type router[T any] struct {
 	spec    exchange.RouterSpec
 	typ     *Type[T]
 	key     KeyOf[T]
+	copies  bool
 	open    []*Batch[T] // by channel; nil when nothing is begun
 	begun   int
 	next    int
@@ -24,7 +25,7 @@ type router[T any] struct {
 
 // NewRouter returns the router of an edge. A Hash edge's key is a KeyOf[T].
 func (t *Type[T]) NewRouter(spec exchange.RouterSpec) exchange.Router {
-	r := &router[T]{spec: spec, typ: t, open: make([]*Batch[T], spec.Channels)}
+	r := &router[T]{spec: spec, typ: t, copies: spec.Copy && t.mutable, open: make([]*Batch[T], spec.Channels)}
 	if spec.Partitioning == exchange.Hash && spec.Channels > 1 {
 		key, ok := spec.Key.(KeyOf[T])
 		if !ok {
@@ -41,9 +42,17 @@ func (t *Type[T]) NewRouter(spec exchange.RouterSpec) exchange.Router {
 	return r
 }
 
-// Collect routes one row.
+// Collect routes one row, a copy of a mutable one: it may be changed before its batch is sent.
 func (r *router[T]) Collect(v T, ts event.Time) {
-	if len(r.open) == 1 {
+	if r.copies && r.spec.Partitioning != exchange.Broadcast {
+		v = r.typ.codec.Copy(v)
+	}
+	r.route(v, ts)
+}
+
+// route puts a row that is the router's own into the batches of its channels.
+func (r *router[T]) route(v T, ts event.Time) {
+	if len(r.open) == 1 && r.spec.Partitioning != exchange.Broadcast {
 		r.add(0, v, ts)
 		return
 	}
@@ -58,7 +67,11 @@ func (r *router[T]) Collect(v T, ts event.Time) {
 		r.add(base.SubtaskOf(g, len(r.open), r.spec.MaxParallelism), v, ts)
 	case exchange.Broadcast:
 		for c := range r.open {
-			r.add(c, v, ts) // the writer copies for each consumer
+			w := v
+			if r.copies {
+				w = r.typ.codec.Copy(v)
+			}
+			r.add(c, w, ts)
 		}
 	default:
 		if len(r.open) == 0 {
@@ -107,7 +120,7 @@ func (r *router[T]) EmitBatch(x exchange.Batch) {
 		return
 	}
 	for i := range b.Values {
-		r.Collect(b.Values[i], b.Times[i])
+		r.route(b.Values[i], b.Times[i])
 	}
 	r.typ.Release(b)
 }

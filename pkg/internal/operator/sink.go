@@ -40,8 +40,8 @@ func (s *Sink[T]) Open(ctx *task.Context) (err error) {
 	s.Ctx = ctx
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.writer, err = s.sink.NewWriter(connector.WriterContext{
-		Context: ctx.Life(), Job: ctx.Job, JobID: ctx.JobID.String(), Operator: nameOf(ctx), Subtask: ctx.Subtask, Parallelism: ctx.Parallelism, Attempt: ctx.Attempt,
-		Restored: ctx.Restored().Checkpoint, State: ctx.Restored().List(writerState), Fail: ctx.Fail,
+		Job: ctx.Job, JobID: ctx.JobID.String(), Operator: nameOf(ctx), Subtask: ctx.Subtask, Parallelism: ctx.Parallelism, Attempt: ctx.Attempt,
+		Restored: ctx.Restored().Checkpoint, State: ctx.Restored().List(writerState), Fail: ctx.Fail, Wake: ctx.Wake,
 		Logger: ctx.Logger, Metrics: ctx.Metrics, BufferBytes: ctx.BufferBytes,
 	})
 	return err
@@ -136,7 +136,7 @@ func (s *CommittingSink[T]) commit() {
 		if target <= done {
 			continue
 		}
-		if err := s.writer.Commit(s.ctx, target); err != nil {
+		if err := s.commitUpTo(target); err != nil {
 			if s.ctx.Err() == nil {
 				s.Ctx.Fail(fmt.Errorf("commit checkpoint %d: %w", target, err))
 			}
@@ -151,6 +151,12 @@ func (s *CommittingSink[T]) commit() {
 		}
 		s.Ctx.Committed(target)
 	}
+}
+
+// commitUpTo calls the writer; its panic is an error, as those on the task's goroutine are.
+func (s *CommittingSink[T]) commitUpTo(target int64) (err error) {
+	defer task.Guard(&err)
+	return s.writer.Commit(s.ctx, target)
 }
 
 // CheckpointComplete has everything up to the checkpoint committed, and tells the writer what the ledger holds.

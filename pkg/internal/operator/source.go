@@ -31,7 +31,7 @@ type Source[T any] struct {
 	emitted event.Time
 	idle    bool
 	stopped bool
-	marks   bool // the strategy makes watermarks
+	marks   bool // the strategy makes watermarks or finds who is idle
 	// emptySince is when the reader was seen without splits, for its idleness; None while it has some.
 	emptySince event.Time
 }
@@ -48,12 +48,12 @@ type splitOutput[T any] struct {
 // Open makes the reader and gives it the restored splits.
 func (s *Source[T]) Open(ctx *task.Context) (err error) {
 	s.Ctx, s.emitted, s.emptySince = ctx, event.Min, event.None
-	s.splits, s.marks = map[string]*splitOutput[T]{}, s.Strategy.NewGenerator() != nil
+	s.splits, s.marks = map[string]*splitOutput[T]{}, s.Strategy.NewGenerator() != nil || s.Strategy.Idleness() > 0
 	if s.out, err = NewOut(ctx, "", s.Typ); err != nil {
 		return err
 	}
 	s.reader, err = s.Source.NewReader(connector.ReaderContext{
-		Context: ctx.Life(), Job: ctx.Job, JobID: ctx.JobID.String(), Operator: nameOf(ctx), Subtask: ctx.Subtask, Parallelism: ctx.Parallelism, Attempt: ctx.Attempt,
+		Job: ctx.Job, JobID: ctx.JobID.String(), Operator: nameOf(ctx), Subtask: ctx.Subtask, Parallelism: ctx.Parallelism, Attempt: ctx.Attempt,
 		Wake: ctx.Wake, RequestSplit: ctx.RequestSplit, Logger: ctx.Logger, Metrics: ctx.Metrics, BufferBytes: ctx.BufferBytes, ExactlyOnce: ctx.ExactlyOnce && ctx.Checkpointing,
 	})
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *Source[T]) Open(ctx *task.Context) (err error) {
 		splits = append(splits, split)
 	}
 	if len(splits) > 0 {
-		if err := s.reader.AddSplits(splits, s); err != nil {
+		if err := s.addSplits(splits); err != nil {
 			return err
 		}
 	}
@@ -102,6 +102,14 @@ func (s *Source[T]) AddSplits(ids []string, data [][]byte) error {
 	splits := make([]connector.Split, len(ids))
 	for i := range ids {
 		splits[i] = connector.Split{ID: ids[i], Data: data[i]}
+	}
+	return s.addSplits(splits)
+}
+
+// addSplits counts the splits among those that hold back watermarks before they bring a record.
+func (s *Source[T]) addSplits(splits []connector.Split) error {
+	for _, sp := range splits {
+		s.Split(sp.ID)
 	}
 	return s.reader.AddSplits(splits, s)
 }

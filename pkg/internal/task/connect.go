@@ -78,7 +78,7 @@ func (t *chainTask) openEdge(index int, e *planv1.Edge, limit int) error {
 	if typ == nil {
 		return fmt.Errorf("edge %d: the program knows no type for output %q of node %d", index, e.GetSideOutput(), e.GetSourceNode())
 	}
-	out := &outEdge{writer: t.spec.Network.OpenWriter(ids, typ, limit, t.spec.Options.ObjectReuse, t)}
+	out := &outEdge{writer: t.spec.Network.OpenWriter(ids, typ, limit, t)}
 	records := batchRecords
 	if t.spec.Options.BufferTimeout == 0 {
 		records = 1
@@ -89,7 +89,7 @@ func (t *chainTask) openEdge(index int, e *planv1.Edge, limit int) error {
 	}
 	out.router = typ.NewRouter(exchange.RouterSpec{
 		Partitioning: p, Channels: len(ids), MaxParallelism: int(consumers.GetMaxParallelism()), Key: key,
-		Send: out.writer.Send, MaxBytes: batchBytes, MaxRecords: records,
+		Copy: !t.spec.Options.ObjectReuse, Send: out.writer.Send, MaxBytes: batchBytes, MaxRecords: records,
 	})
 	t.edges = append(t.edges, out)
 	for _, o := range t.ops {
