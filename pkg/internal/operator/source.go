@@ -34,6 +34,7 @@ type Source[T any] struct {
 	marks   bool // the strategy makes watermarks or finds who is idle
 	// emptySince is when the reader was seen without splits, for its idleness; None while it has some.
 	emptySince event.Time
+	stall      stall
 }
 
 type splitOutput[T any] struct {
@@ -94,6 +95,7 @@ func (s *Source[T]) Poll() (int, error) {
 		return int(connector.End), nil
 	}
 	st, err := s.reader.Poll(s)
+	s.stall.poll(st)
 	return int(st), err
 }
 
@@ -254,6 +256,7 @@ func (s *Source[T]) OnProcessingTime(now event.Time) error {
 		s.idle = true
 		s.Ctx.EmitIdle(true)
 	}
+	s.watch(now)
 	s.periodic()
 	return nil
 }
