@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/rivulet-io/rivulet/pkg/cluster"
+	"github.com/rivulet-io/rivulet/pkg/internal/rest"
 	"github.com/rivulet-io/rivulet/pkg/stream"
 )
 
@@ -99,6 +100,12 @@ func Run(ctx context.Context, p Program, args []string, stdout, stderr io.Writer
 	}
 	if o.Check {
 		return check(ctx, cfg, stdout, stderr, p.Name)
+	}
+	if o.RESTAddress != "off" {
+		if o.listener, err = rest.Listen(ctx, o.RESTAddress, o.restPorts...); err != nil {
+			return fail(stderr, p.Name, err)
+		}
+		defer func() { _ = o.listener.Close() }() // the server has closed it, unless it did not come to that
 	}
 	console := newConsole(stderr, isTerminal(stderr))
 	cfg.Logger = slog.New(slog.NewTextHandler(console, &slog.HandlerOptions{Level: o.logLevel}))

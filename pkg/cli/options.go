@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -36,6 +37,8 @@ type Options struct {
 	Args []string
 
 	logLevel      slog.Level
+	restPorts     []int        // to try when that of RESTAddress is taken
+	listener      net.Listener // of REST, opened before anything starts; nil for none
 	version, help bool
 }
 
@@ -141,7 +144,7 @@ func (o *Options) finish(fs *flag.FlagSet) error {
 		errs = append(errs, fmt.Errorf("--memory %s: want at least 24MB", o.Memory))
 	}
 	if !given["rest-address"] {
-		o.RESTAddress, err = restAddress(o.Config)
+		o.RESTAddress, o.restPorts, err = restAddress(o.Config)
 		errs = append(errs, err)
 	}
 	if o.RESTAddress != "off" {
@@ -165,22 +168,32 @@ func (o *Options) finish(fs *flag.FlagSet) error {
 	return nil
 }
 
-// restAddress puts rest.bind-address and rest.port together.
-func restAddress(c *config.Config) (string, error) {
+// restAddress puts rest.bind-address and the first of the ports together, and returns the others, which are tried in turn.
+func restAddress(c *config.Config) (address string, more []int, err error) {
 	host, err := config.Get(c, config.RestBindAddress)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	port, err := config.Get(c, config.RestPort)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	if ports, err := config.Get(c, config.RestBindPorts); err != nil {
-		return "", err
-	} else if len(ports) > 0 {
-		port = ports[0]
+	ports, err := config.Get(c, config.RestBindPorts)
+	if err != nil {
+		return "", nil, err
 	}
-	return net.JoinHostPort(host, fmt.Sprint(port)), nil
+	if len(ports) > 0 {
+		port, more = ports[0], ports[1:]
+	}
+	return net.JoinHostPort(host, fmt.Sprint(port)), more, nil
+}
+
+// dataRoot is the data directory, as an absolute path.
+func (o *Options) dataRoot() string {
+	if d, err := filepath.Abs(o.DataDir); err == nil {
+		return d
+	}
+	return o.DataDir
 }
 
 // dirName makes one path element of a job's name.

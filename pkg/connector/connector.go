@@ -76,6 +76,8 @@ type Enumerator interface {
 
 // ReaderContext is what a reader may use.
 type ReaderContext struct {
+	// Context ends when the task does.
+	Context     context.Context //nolint:containedctx // it is the task's life
 	Job         string
 	JobID       string
 	Operator    string // the uid, or the id
@@ -152,6 +154,8 @@ type Sink[T any] interface {
 
 // WriterContext is what a writer may use.
 type WriterContext struct {
+	// Context ends when the task does.
+	Context     context.Context //nolint:containedctx // it is the task's life
 	Job         string
 	JobID       string
 	Operator    string // the uid, or the id
@@ -163,9 +167,7 @@ type WriterContext struct {
 	// State is what this subtask's share of the writers' Snapshot entries is, at the new parallelism.
 	State [][]byte
 	// Fail ends the task with an error that happened in the background. It may be called from any goroutine.
-	Fail func(error)
-	// Wake makes the task look at Blocked again. It may be called from any goroutine.
-	Wake    func()
+	Fail    func(error)
 	Logger  *slog.Logger
 	Metrics *metrics.Group
 	// BufferBytes is about how much the writer may hold in memory, in bytes.
@@ -176,7 +178,7 @@ type WriterContext struct {
 //
 //	Write* Flush Prepare(n) Snapshot(n)  ...ack...  Commit(n)  ...  Recorded(n)
 type Writer[T any] interface {
-	// Write takes one record; ts may be event.None. It may keep v only if T is immutable. It blocks while too much is in flight (backpressure) until ctx of Open ends.
+	// Write takes one record; ts may be event.None. It may keep v only if T is immutable. It blocks while too much is in flight (backpressure), until WriterContext.Context ends.
 	Write(v T, ts event.Time) error
 	// Flush makes everything written durable outside (or part of the open transaction); any write that failed is returned here at the latest.
 	Flush(ctx context.Context) error

@@ -313,8 +313,8 @@ func (w *world) stats() string {
 	}
 	for _, r := range s.History {
 		line("-", r)
-		if got := w.c.Checkpoint(r.ID); got != r {
-			w.t.Errorf("Checkpoint(%d) is not the one of the history", r.ID)
+		if got := s.Find(r.ID); got != r {
+			w.t.Errorf("Find(%d) is not the one of the history", r.ID)
 		}
 		for _, t := range r.Tasks {
 			fmt.Fprintf(&b, "    %s", t.Name)
@@ -335,11 +335,11 @@ func (w *world) stats() string {
 }
 
 func TestSummary(t *testing.T) {
-	if s := summarize(nil); !math.IsNaN(s.P50) || !math.IsNaN(s.Min) {
+	if s := Summarize(nil); !math.IsNaN(s.P50) || !math.IsNaN(s.Min) {
 		t.Errorf("empty: %+v", s)
 	}
 	v := []float64{40, 10, 20, 30}
-	s := summarize(slices.Clone(v))
+	s := Summarize(slices.Clone(v))
 	if s.Min != 10 || s.Max != 40 || s.Avg != 25 || s.P50 != 25 || s.P99 != 40 {
 		t.Errorf("summary of %v: %+v", v, s)
 	}

@@ -112,7 +112,7 @@ func (c *Coordinator) Stats() Stats {
 		for _, x := range c.stats.samples {
 			v = append(v, float64(f(x)))
 		}
-		return summarize(v)
+		return Summarize(v)
 	}
 	s.Duration = series(func(x sample) int64 { return x.duration })
 	s.State = series(func(x sample) int64 { return x.state })
@@ -121,9 +121,8 @@ func (c *Coordinator) Stats() Stats {
 	return s
 }
 
-// Checkpoint returns the record of a checkpoint that is still remembered, or nil.
-func (c *Coordinator) Checkpoint(id base.CheckpointID) *Record {
-	s := &c.stats
+// Find returns the record of a checkpoint that is still remembered, or nil.
+func (s *Stats) Find(id base.CheckpointID) *Record {
 	for _, r := range append(slices.Clone(s.History), s.LatestCompleted, s.LatestSavepoint, s.LatestFailed) {
 		if r != nil && r.ID == id {
 			return r
@@ -132,7 +131,8 @@ func (c *Coordinator) Checkpoint(id base.CheckpointID) *Record {
 	return nil
 }
 
-func summarize(v []float64) Summary {
+// Summarize sums up a series, which it sorts.
+func Summarize(v []float64) Summary {
 	if len(v) == 0 {
 		n := math.NaN()
 		return Summary{n, n, n, n, n, n, n, n}

@@ -57,14 +57,14 @@ func (j *Job) Vertices() []Vertex {
 			x.Counts[t.State]++
 			x.Subtasks = append(x.Subtasks, t.Subtask)
 		}
-		x.State = aggregate(x.Counts, v.parallelism)
+		x.State = Aggregate(x.Counts, v.parallelism)
 		out = append(out, x)
 	}
 	return out
 }
 
-// aggregate is Flink's rule for the state of a vertex: the first of these that any subtask is in.
-func aggregate(counts [TaskStates]int, parallelism int) TaskState {
+// Aggregate is Flink's rule for the state of a vertex: the first of these that any subtask is in.
+func Aggregate(counts [TaskStates]int, parallelism int) TaskState {
 	for _, s := range []TaskState{TaskFailed, TaskCanceling, TaskCanceled, TaskInitializing, TaskRunning} {
 		if counts[s] > 0 {
 			return s

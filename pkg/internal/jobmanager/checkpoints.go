@@ -59,7 +59,7 @@ func (m *master) apply(eff checkpoint.Effect) {
 	case checkpoint.Notify:
 		m.notify(eff)
 	case checkpoint.WriteLedger:
-		m.io.do(func() { m.writeLedger(eff.UpTo) })
+		m.io.do(func() { _ = m.writeLedger(eff.UpTo) }) // the coordinator is told, and tries again
 	case checkpoint.Discard:
 		m.discard(eff)
 	case checkpoint.Reply:
@@ -190,7 +190,7 @@ func (m *master) notify(n checkpoint.Notify) {
 }
 
 // writeLedger records how far everything is committed: in the store, and beside the checkpoints; on the io worker.
-func (m *master) writeLedger(upTo base.CheckpointID) {
+func (m *master) writeLedger(upTo base.CheckpointID) error {
 	err := m.putRecord(func(r *ha.Job) { r.Ledger = max(r.Ledger, int64(upTo)) })
 	if err == nil {
 		err = m.jm.cfg.Storage.WriteLedger(m.ctx, m.dir, upTo)
@@ -202,6 +202,10 @@ func (m *master) writeLedger(upTo base.CheckpointID) {
 		m.coordinate(checkpoint.LedgerWritten{UpTo: upTo, Err: text(err)})
 		m.fenced(err)
 	})
+	if err != nil {
+		return fmt.Errorf("record that checkpoint %d is committed: %w", upTo, err)
+	}
+	return nil
 }
 
 func (m *master) completed(c checkpoint.Completed) {
@@ -279,7 +283,7 @@ func (m *master) trigger(request string, kind snapshotv1.Kind, drain, full bool,
 		return request, nil
 	}
 	if m.coord == nil || m.ended {
-		return "", fmt.Errorf("job %s is %s: no checkpoint can be taken", m.id, m.exec.State())
+		return "", fmt.Errorf("job %s is %s: no checkpoint can be taken: %w", m.id, m.exec.State(), ErrNotRunning)
 	}
 	t := checkpoint.Trigger{Request: request, Kind: kind, Drain: drain, Full: full}
 	if kind != snapshotv1.Kind_KIND_CHECKPOINT {
@@ -290,7 +294,7 @@ func (m *master) trigger(request string, kind snapshotv1.Kind, drain, full bool,
 			target = m.jm.cfg.SavepointDir
 		}
 		if target == "" {
-			return "", errors.New("no target directory was given, and none is configured (execution.checkpointing.savepoint-dir)")
+			return "", ErrNoTarget
 		}
 		t.Dir = join(URI(target), "savepoint-"+m.id.String()[:6]+"-"+hexadecimal(6))
 	}

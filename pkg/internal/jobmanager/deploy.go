@@ -45,6 +45,11 @@ func (m *master) proceedDeploy() {
 	m.io.do(func() {
 		started := time.Now()
 		restored, err := m.restorePoint(ctx, candidates, ledger, d.Whole)
+		if err == nil && d.Whole && restored != nil && len(m.committers) > 0 && restored.ID > ledger {
+			// Everything that it prepared has been committed. The ledger says so before any writer starts: writers use the names of transactions again, and from then
+			// on nobody else knows.
+			err = m.writeLedger(restored.ID)
+		}
 		canceled := ctx.Err() != nil
 		cancel()
 		m.post(func() {
@@ -89,14 +94,6 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 	m.damaged = nil
 	m.stopped = false // if it was stopping, it could not
 	if d.Whole {
-		ledger := m.coord.Ledger()
-		if restored != nil {
-			// Everything that it prepared has been committed.
-			ledger = max(ledger, restored.ID)
-			if len(m.committers) > 0 && ledger > m.coord.Ledger() {
-				m.io.do(func() { m.writeLedger(ledger) })
-			}
-		}
 		clear(m.endOfData)
 		m.finalAsked = false
 		for _, e := range m.enumerators {

@@ -2,6 +2,7 @@ package jobmanager
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -57,5 +58,24 @@ func (j *JobManager) Metrics(ctx context.Context, id base.JobID) ([]Metric, erro
 		})
 	}
 	wg.Wait()
+	return out, nil
+}
+
+// TaskManagerMetrics asks a TaskManager for its own metrics, for two seconds.
+func (j *JobManager) TaskManagerMetrics(ctx context.Context, id string) ([]Metric, error) {
+	tm := j.resources.find(id)
+	if tm == nil {
+		return nil, fmt.Errorf("task manager %s: %w", id, ErrNotFound)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	resp, err := tm.client.TaskManager().FetchMetrics(ctx, &rpcv1.FetchMetricsRequest{Header: j.header(base.JobID{})})
+	if err != nil {
+		return nil, err
+	}
+	var out []Metric
+	for _, x := range resp.GetMetrics() {
+		out = append(out, Metric{Name: x.GetName(), Value: x.GetValue(), Text: x.GetText()})
+	}
 	return out, nil
 }

@@ -1,6 +1,8 @@
 package jobmanager
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -134,6 +136,12 @@ func (j *JobManager) Cancel(id base.JobID) error {
 	return err
 }
 
+// ErrNotRunning is wrapped when a checkpoint is asked of a job that has not begun to take any, or has ended.
+var ErrNotRunning = errors.New("the job takes no checkpoints now")
+
+// ErrNoTarget is wrapped when a savepoint is to go to the configured directory and there is none.
+var ErrNoTarget = errors.New("no target directory was given, and none is configured (execution.checkpointing.savepoint-dir)")
+
 // Request is a request for a checkpoint or savepoint, and its result.
 type Request struct {
 	ID   string
@@ -186,6 +194,32 @@ func (j *JobManager) Request(id base.JobID, request string) (Request, error) {
 		out = *q
 	})
 	return out, err
+}
+
+// Dispose deletes a savepoint, by the URI of its directory. What is no savepoint, or what a job here needs, is not deleted.
+func (j *JobManager) Dispose(ctx context.Context, dir string) error {
+	s, err := j.cfg.Storage.Load(ctx, dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if s.Metadata.GetKind() == snapshotv1.Kind_KIND_CHECKPOINT {
+		return fmt.Errorf("%s is a checkpoint, which belongs to its job, and no savepoint", dir)
+	}
+	for _, m := range j.all() {
+		needs := false
+		m.ask(func() {
+			needs = m.newest != nil && Resolve(j.cfg.Root, m.newest.Path) == s.Path || m.savepoint != nil && m.savepoint.path == s.Path
+			if m.coord != nil {
+				for _, r := range m.coord.Retained() {
+					needs = needs || r.Path == s.Path
+				}
+			}
+		})
+		if needs {
+			return fmt.Errorf("job %q needs %s to be restored from", m.sub.Name, dir)
+		}
+	}
+	return j.cfg.Storage.Discard(ctx, checkpoint.Discard{ID: s.ID, Base: s.Base, Dir: s.Path})
 }
 
 // Fail ends a job permanently: the process cannot go on with it.

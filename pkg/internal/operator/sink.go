@@ -40,8 +40,8 @@ func (s *Sink[T]) Open(ctx *task.Context) (err error) {
 	s.Ctx = ctx
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.writer, err = s.sink.NewWriter(connector.WriterContext{
-		Job: ctx.Job, JobID: ctx.JobID.String(), Operator: nameOf(ctx), Subtask: ctx.Subtask, Parallelism: ctx.Parallelism, Attempt: ctx.Attempt,
-		Restored: ctx.Restored().Checkpoint, State: ctx.Restored().List(writerState), Fail: ctx.Fail, Wake: ctx.Wake,
+		Context: ctx.Life(), Job: ctx.Job, JobID: ctx.JobID.String(), Operator: nameOf(ctx), Subtask: ctx.Subtask, Parallelism: ctx.Parallelism, Attempt: ctx.Attempt,
+		Restored: ctx.Restored().Checkpoint, State: ctx.Restored().List(writerState), Fail: ctx.Fail,
 		Logger: ctx.Logger, Metrics: ctx.Metrics, BufferBytes: ctx.BufferBytes,
 	})
 	return err

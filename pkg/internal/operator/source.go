@@ -54,7 +54,7 @@ func (s *Source[T]) Open(ctx *task.Context) (err error) {
 		return err
 	}
 	s.reader, err = s.Source.NewReader(connector.ReaderContext{
-		Job: ctx.Job, JobID: ctx.JobID.String(), Operator: nameOf(ctx), Subtask: ctx.Subtask, Parallelism: ctx.Parallelism, Attempt: ctx.Attempt,
+		Context: ctx.Life(), Job: ctx.Job, JobID: ctx.JobID.String(), Operator: nameOf(ctx), Subtask: ctx.Subtask, Parallelism: ctx.Parallelism, Attempt: ctx.Attempt,
 		Wake: ctx.Wake, RequestSplit: ctx.RequestSplit, Logger: ctx.Logger, Metrics: ctx.Metrics, BufferBytes: ctx.BufferBytes, ExactlyOnce: ctx.ExactlyOnce && ctx.Checkpointing,
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,8 @@ import (
 
 // Info says where an operator runs.
 type Info struct {
+	// Context ends when the task is canceled or fails; nil never does.
+	Context        context.Context //nolint:containedctx // it is the task's life
 	Job            string
 	JobID          base.JobID
 	Vertex         string // its name, as in "Source: clicks -> Filter"
@@ -112,6 +115,14 @@ func NewContext(info Info, host Host, op int, flag *atomic.Uint32) *Context {
 
 // Interrupted reports whether the task has something else to do: mail, a flush, or an end. It is looked at after each record.
 func (c *Context) Interrupted() bool { return c.flag.Load() != 0 }
+
+// Life ends when the task is canceled or fails: what blocks on the task's goroutine looks at it.
+func (c *Context) Life() context.Context {
+	if c.Context == nil {
+		return context.Background()
+	}
+	return c.Context
+}
 
 // Yield does it, in the middle of a batch. False says that the task is ending and the batch must be left.
 func (c *Context) Yield() bool { return c.host.Yield() }

@@ -587,7 +587,7 @@ func (t *chainTask) build() error {
 		o.group.Gauge("currentInputWatermark", func() float64 { return float64(o.inWatermark.Load()) })
 		o.group.Gauge("currentOutputWatermark", func() float64 { return float64(o.outWatermark.Load()) })
 		o.ctx = NewContext(Info{
-			Job: spec.Job, JobID: spec.ID.Job, Vertex: v.GetName(), Operator: base.OperatorID(p.GetId()), UID: p.GetUid(), Name: p.GetName(),
+			Context: t.ctx, Job: spec.Job, JobID: spec.ID.Job, Vertex: v.GetName(), Operator: base.OperatorID(p.GetId()), UID: p.GetUid(), Name: p.GetName(),
 			Subtask: spec.ID.Index, Parallelism: spec.Parallelism, MaxParallelism: int(v.GetMaxParallelism()), Attempt: int(spec.ID.Attempt),
 			WatermarkInterval: spec.Options.WatermarkInterval, ExactlyOnce: spec.Options.ExactlyOnce, Checkpointing: spec.Options.Checkpointing,
 			BufferBytes: spec.Options.BufferBytes, Logger: t.log.With(slog.String("operator", p.GetName())), Metrics: o.group,

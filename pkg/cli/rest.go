@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+
+	"github.com/rivulet-io/rivulet/pkg/cluster"
+	"github.com/rivulet-io/rivulet/pkg/internal/rest"
+)
+
+func init() { services = append(services, serveREST) }
+
+// handlers serve further paths beside REST's, such as "/metrics"; packages that have some add themselves (init of their files).
+var handlers = map[string]func(m *cluster.Mini) http.Handler{}
+
+// serveREST serves what the process knows, on the listener that was opened before anything started.
+func serveREST(ctx context.Context, o *Options, m *cluster.Mini, log *slog.Logger) error {
+	if o.listener == nil {
+		return nil
+	}
+	cfg := rest.Config{
+		JobManager: m.JobManager(), Metrics: m.Metrics(), Config: m.Config(), Version: cluster.Version, Roots: roots(o), Handlers: map[string]http.Handler{}, Logger: log,
+	}
+	for path, h := range handlers {
+		cfg.Handlers[path] = h(m)
+	}
+	s, err := rest.New(o.listener, cfg)
+	if err != nil {
+		return err
+	}
+	log.Info("REST is served", slog.String("address", "http://"+s.Address()))
+	return s.Run(ctx)
+}
+
+// roots are the directories below which requests may have savepoints written: the data directory and, as long as only this machine can ask, where its user keeps
+// things: the working directory, the home directory and the temporary one.
+func roots(o *Options) []string {
+	dirs := []string{o.dataRoot()}
+	if a, ok := o.listener.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		return dirs
+	}
+	if d, err := os.Getwd(); err == nil && d != "/" {
+		dirs = append(dirs, d)
+	}
+	if d, err := os.UserHomeDir(); err == nil && d != "/" {
+		dirs = append(dirs, d)
+	}
+	return append(dirs, os.TempDir())
+}

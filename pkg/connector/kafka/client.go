@@ -1,0 +1,196 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/rivulet-io/rivulet/pkg/connector"
+)
+
+const (
+	// retryPause is the time between two attempts to reach brokers.
+	retryPause = time.Second
+	// patience is how long what is likely to be wrong for good (a missing topic, a refused password) is tried again before the job ends.
+	patience = 5 * time.Second
+)
+
+// connection is how brokers are reached.
+type connection struct {
+	bootstrap []string
+	dialer    func(ctx context.Context, network, host string) (net.Conn, error)
+	extra     []kgo.Opt // of tests
+}
+
+func addresses(servers []string) (out []string) {
+	for _, s := range servers {
+		for one := range strings.SplitSeq(s, ",") {
+			if one = strings.TrimSpace(one); one != "" {
+				out = append(out, one)
+			}
+		}
+	}
+	return out
+}
+
+func (c *connection) servers() []string {
+	if len(c.bootstrap) == 0 {
+		return []string{"localhost:9092"}
+	}
+	return c.bootstrap
+}
+
+func (c *connection) validate() (errs []error) { return errs }
+
+// options are the client's, for one that says who it is by id, and logs to log.
+func (c *connection) options(id string, log *slog.Logger) []kgo.Opt {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(c.servers()...), kgo.ClientID(id), kgo.WithHooks(&connectLog{log: log}),
+		kgo.MetadataMinAge(250 * time.Millisecond), kgo.DisableClientMetrics(),
+		kgo.ConnIdleTimeout(time.Minute),
+	}
+	if c.dialer != nil {
+		opts = append(opts, kgo.Dialer(c.dialer))
+	}
+	return append(opts, c.extra...)
+}
+
+// connectLog says each attempt to reach a broker that failed.
+type connectLog struct{ log *slog.Logger }
+
+// OnBrokerConnect implements kgo.HookBrokerConnect.
+func (l *connectLog) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, kgo.ErrClientClosed) {
+		l.log.Warn("no connection to the Kafka broker, trying again", slog.String("peer", net.JoinHostPort(meta.Host, fmt.Sprint(meta.Port))), slog.Any("err", err))
+	}
+}
+
+// verdict is what an error of a broker means.
+type verdict int
+
+const (
+	retry   verdict = iota // the broker is out of reach or busy: try again
+	suspect                // likely wrong for good, but it may mend within moments: a topic that is not known yet
+	refused                // wrong for good
+)
+
+// judge says what an error means.
+func judge(err error) verdict {
+	if k, ok := errors.AsType[*kerr.Error](err); ok {
+		switch k {
+		case kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.SaslAuthenticationFailed:
+			return suspect
+		}
+		if k.Retriable {
+			return retry
+		}
+		return refused
+	}
+	if _, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok {
+		return suspect // the broker hung up at the first word: TLS or SASL is missing, or it is going down
+	}
+	return retry
+}
+
+// classify makes an error Permanent if a restart cannot mend it.
+func classify(err error) error {
+	if err != nil && judge(err) != retry {
+		return connector.Permanent(explain(err))
+	}
+	return explain(err)
+}
+
+// explain adds what to do about an error.
+func explain(err error) error {
+	k, ok := errors.AsType[*kerr.Error](err)
+	if !ok {
+		return err
+	}
+	switch k {
+	case kerr.SaslAuthenticationFailed, kerr.IllegalSaslState, kerr.UnsupportedSaslMechanism:
+		return fmt.Errorf("the broker refuses the credentials (sasl.mechanism, user or password): %w", err)
+	case kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed:
+		return fmt.Errorf("the user lacks an access right (ACL): %w", err)
+	}
+	return err
+}
+
+// persist calls f until it succeeds or fails for good, or ctx ends. What is out of reach is tried for ever, with a line for each attempt; what seems wrong for good for
+// some seconds.
+func persist(ctx context.Context, log *slog.Logger, what string, f func(ctx context.Context) error) error {
+	start := time.Now()
+	for {
+		try, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err := f(try)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+		}
+		switch judge(err) {
+		case refused:
+			return connector.Permanent(fmt.Errorf("%s: %w", what, explain(err)))
+		case suspect:
+			if time.Since(start) > patience {
+				return connector.Permanent(fmt.Errorf("%s: %w", what, explain(err)))
+			}
+		case retry:
+		}
+		log.Warn("Kafka does not answer, trying again", slog.String("what", what), slog.Any("err", err))
+		if !pause(ctx, retryPause) {
+			return fmt.Errorf("%s: %w (last error: %w)", what, context.Cause(ctx), err)
+		}
+	}
+}
+
+// pause waits; false says that ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// topics asks for the partitions of topics, of all for none. A topic that is missing is an error.
+func describe(ctx context.Context, cl *kgo.Client, names []string) ([]kmsg.MetadataResponseTopic, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	if names != nil {
+		req.Topics = []kmsg.MetadataRequestTopic{}
+	}
+	for _, n := range names {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = &n
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, cl)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range resp.Topics {
+		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && names != nil {
+			return nil, fmt.Errorf("topic %q: %w", deref(t.Topic), err)
+		}
+	}
+	return resp.Topics, nil
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

@@ -1,0 +1,145 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/rivulet-io/rivulet/pkg/connector"
+)
+
+// committer finishes the transactions of writers that are gone.
+type committer struct {
+	cfg   *sinkConfig
+	ctx   connector.CommitterContext
+	admin *admin
+}
+
+func newCommitter(cfg *sinkConfig, ctx connector.CommitterContext) *committer {
+	return &committer{cfg: cfg, ctx: ctx, admin: newAdmin(&cfg.connection, fmt.Sprintf("%s-%s-recovery", ctx.Job, ctx.Operator), ctx.Logger)}
+}
+
+// Recover implements connector.Committer. Its order is what exactly once stands on:
+//
+//  1. Ask what became of each prepared transaction. If one was aborted and none committed, the checkpoint before is exact, and nothing may be committed now.
+//  2. Commit all that are open. Their ids are not initialised: should the process end before the ledger is written, the broker still knows that they were committed.
+//  3. Abort every other open transaction of this sink, by its stored and by its own name.
+//  4. Initialise the ids that the new writers begin with and those of subtasks that are no more: who still writes with one is fenced.
+func (c *committer) Recover(ctx context.Context, r connector.Recovery) error {
+	var prepared []*committable
+	for _, b := range r.Committables {
+		x, err := readCommittable(b)
+		if err != nil {
+			return connector.Permanent(err)
+		}
+		if x.checkpoint > r.Committed {
+			prepared = append(prepared, &x)
+		}
+	}
+	sinks := []sinkState{{prefix: c.cfg.transactionPrefix(c.ctx.JobID, c.ctx.Operator), subtasks: c.ctx.Parallelism, slots: 1}}
+	if r.Sink != nil {
+		s, err := readSinkState(r.Sink)
+		if err != nil {
+			return connector.Permanent(err)
+		}
+		if s.prefix == sinks[0].prefix {
+			sinks[0].subtasks, sinks[0].slots = max(sinks[0].subtasks, s.subtasks), max(sinks[0].slots, s.slots)
+		} else {
+			sinks = append(sinks, s)
+		}
+	}
+	if err := c.commit(ctx, r, prepared); err != nil {
+		return err
+	}
+	keep := map[string]bool{}
+	for _, x := range prepared {
+		keep[x.id] = true
+	}
+	for _, s := range sinks {
+		if err := c.clear(ctx, s, keep); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commit does steps 1 and 2.
+func (c *committer) commit(ctx context.Context, r connector.Recovery, prepared []*committable) error {
+	var lost, done, toCommit []*committable
+	for _, x := range prepared {
+		f, err := c.admin.fate(ctx, x)
+		if err != nil {
+			return err
+		}
+		switch {
+		case f == open:
+			toCommit = append(toCommit, x)
+		case f == committed:
+			done = append(done, x)
+		case f == reused && r.Committed == 0:
+			// Without a ledger (a savepoint that was carried elsewhere) the rule stands in: an id is used again only when its commit is recorded.
+			c.ctx.Logger.Warn("the broker does not know any more what became of a transaction; its id was used again, so it was committed", slog.String("transaction", x.id), slog.Int64("checkpoint", x.checkpoint))
+			done = append(done, x)
+		default:
+			c.ctx.Logger.Error("a prepared transaction is lost", slog.String("transaction", x.String()), slog.String("state", f.String()))
+			lost = append(lost, x)
+		}
+	}
+	if len(lost) > 0 {
+		if len(done) > 0 {
+			return connector.Permanent(fmt.Errorf("sink_lost_transactions: %d of the %d transactions that checkpoint %d prepared are lost, the first one %v, and %d are committed: going on would lose records, going back would double some",
+				len(lost), len(prepared), r.Checkpoint, lost[0], len(done)))
+		}
+		return fmt.Errorf("%w: %d of %d, the first one %v", connector.ErrAborted, len(lost), len(prepared), lost[0])
+	}
+	for _, x := range toCommit {
+		if err := c.admin.commit(ctx, x); err != nil {
+			return err
+		}
+		c.ctx.Logger.Info("committed a transaction of the restored checkpoint", slog.String("transaction", x.id), slog.Int64("checkpoint", x.checkpoint), slog.Int64("records", x.records))
+	}
+	return nil
+}
+
+// clear does steps 3 and 4 for one name.
+func (c *committer) clear(ctx context.Context, s sinkState, keep map[string]bool) error {
+	return persist(ctx, c.ctx.Logger, fmt.Sprintf("abort the open transactions %s-*", s.prefix), func(ctx context.Context) error {
+		list, err := c.admin.list(ctx, s.prefix)
+		if err != nil {
+			return err
+		}
+		fence := map[string]bool{}
+		for _, o := range list {
+			fence[o.id] = true
+		}
+		for sub := range s.subtasks {
+			for slot := range s.slots {
+				if id := transactionID(s.prefix, sub, slot); !keep[id] {
+					fence[id] = true
+				}
+			}
+		}
+		for id := range fence {
+			err := c.admin.fence(ctx, id, c.cfg.txnTimeout)
+			if errors.Is(err, kerr.InvalidTransactionTimeout) {
+				return connector.Permanent(fmt.Errorf("the broker does not allow a transaction timeout of %v: lower TransactionTimeout, or raise the broker's transaction.max.timeout.ms: %w", c.cfg.txnTimeout, err))
+			}
+			if err != nil {
+				return fmt.Errorf("transactional id %q: %w", id, err)
+			}
+		}
+		if len(list) > 0 {
+			c.ctx.Logger.Info("aborted open transactions of an earlier run", slog.String("prefix", s.prefix), slog.Int("count", len(list)))
+		}
+		return nil
+	})
+}
+
+// Close implements connector.Committer.
+func (c *committer) Close() error {
+	c.admin.close()
+	return nil
+}

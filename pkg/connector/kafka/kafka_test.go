@@ -1,0 +1,290 @@
+package kafka_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/rivulet-io/rivulet/pkg/cluster"
+	"github.com/rivulet-io/rivulet/pkg/config"
+	"github.com/rivulet-io/rivulet/pkg/connector/kafka"
+	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/stream"
+)
+
+// broker is a Kafka that tests run against: kfake over a network in memory, inside a synctest bubble.
+type broker struct {
+	t    *testing.T
+	fake *kfake.Cluster
+	addr []string
+	dial func(ctx context.Context, network, host string) (net.Conn, error)
+	cl   *kgo.Client
+}
+
+// newFake starts a kfake; call it inside a bubble.
+func newFake(t *testing.T, opts ...kfake.Opt) *broker {
+	t.Helper()
+	var network kfake.VirtualNetwork
+	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.ListenFn(network.Listen)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &broker{t: t, fake: c, addr: c.ListenAddrs(), dial: network.DialContext}
+	t.Cleanup(c.Close)
+	b.cl = b.client()
+	return b
+}
+
+// client returns a client of the test's own.
+func (b *broker) client(opts ...kgo.Opt) *kgo.Client {
+	b.t.Helper()
+	all := append([]kgo.Opt{kgo.SeedBrokers(b.addr...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(100 * time.Millisecond)}, opts...)
+	if b.dial != nil {
+		all = append(all, kgo.Dialer(b.dial))
+	}
+	cl, err := kgo.NewClient(all...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(cl.Close)
+	return cl
+}
+
+// options are those of every source and sink.
+func (b *broker) options() []kafka.Option {
+	out := []kafka.Option{kafka.Bootstrap(b.addr...)}
+	if b.dial != nil {
+		out = append(out, kafka.Dialer(b.dial))
+	}
+	return out
+}
+
+func (b *broker) source(opts ...kafka.SourceOption) (out []kafka.SourceOption) {
+	for _, o := range b.options() {
+		out = append(out, o)
+	}
+	return append(out, opts...)
+}
+
+func (b *broker) sink(opts ...kafka.SinkOption) (out []kafka.SinkOption) {
+	for _, o := range b.options() {
+		out = append(out, o)
+	}
+	return append(out, opts...)
+}
+
+// topic makes a topic.
+func (b *broker) topic(name string, partitions int32, config ...string) {
+	b.t.Helper()
+	req := kmsg.NewPtrCreateTopicsRequest()
+	rt := kmsg.NewCreateTopicsRequestTopic()
+	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = name, partitions, -1
+	for i := 0; i < len(config); i += 2 {
+		rc := kmsg.NewCreateTopicsRequestTopicConfig()
+		rc.Name, rc.Value = config[i], &config[i+1]
+		rt.Configs = append(rt.Configs, rc)
+	}
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(b.t.Context(), b.cl)
+	if err != nil || resp.Topics[0].ErrorCode != 0 {
+		b.t.Fatalf("create topic %s: %v %v", name, err, resp)
+	}
+}
+
+// produce writes values from..to-1 to a partition.
+func (b *broker) produce(topic string, part int32, from, to int) {
+	b.t.Helper()
+	var rs []*kgo.Record
+	for i := from; i < to; i++ {
+		rs = append(rs, &kgo.Record{Topic: topic, Partition: part, Key: fmt.Appendf(nil, "%d", part), Value: fmt.Appendf(nil, "%d:%d", part, i), Timestamp: time.UnixMilli(int64(i))})
+	}
+	if err := b.cl.ProduceSync(b.t.Context(), rs...).FirstErr(); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// read returns what a topic holds: to a reader of committed data, or to any.
+func (b *broker) read(topic string, committed bool) (out []*kgo.Record) {
+	b.t.Helper()
+	level := kgo.ReadUncommitted()
+	if committed {
+		level = kgo.ReadCommitted()
+	}
+	cl := b.client(kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(level), kgo.KeepControlRecords(), kgo.FetchMaxWait(100*time.Millisecond))
+	defer cl.Close()
+	ends := b.ends(topic, committed)
+	for {
+		done := true
+		for _, end := range ends {
+			done = done && end == 0
+		}
+		if done {
+			return out
+		}
+		ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+		fetches := cl.PollFetches(ctx)
+		cancel()
+		if err := fetches.Err(); err != nil {
+			b.t.Fatalf("read %s: %v, ends %v, have %d", topic, err, ends, len(out))
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			if !r.Attrs.IsControl() {
+				out = append(out, r)
+			}
+			if r.Offset+1 >= ends[r.Partition] {
+				ends[r.Partition] = 0
+			}
+		})
+	}
+}
+
+// ends returns the ends of a topic's partitions; partitions without records are left out.
+func (b *broker) ends(topic string, committed bool) map[int32]int64 {
+	b.t.Helper()
+	md := kmsg.NewPtrMetadataRequest()
+	mt := kmsg.NewMetadataRequestTopic()
+	mt.Topic = &topic
+	md.Topics = append(md.Topics, mt)
+	mresp, err := md.RequestWith(b.t.Context(), b.cl)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID = -1
+	if committed {
+		req.IsolationLevel = 1
+	}
+	rt := kmsg.NewListOffsetsRequestTopic()
+	rt.Topic = topic
+	for _, p := range mresp.Topics[0].Partitions {
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Partition, rp.Timestamp = p.Partition, -1
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	req.Topics = append(req.Topics, rt)
+	out := map[int32]int64{}
+	for _, s := range b.cl.RequestSharded(b.t.Context(), req) {
+		if s.Err != nil {
+			b.t.Fatal(s.Err)
+		}
+		for _, t := range s.Resp.(*kmsg.ListOffsetsResponse).Topics {
+			for _, p := range t.Partitions {
+				if p.Offset > 0 {
+					out[p.Partition] = p.Offset
+				}
+			}
+		}
+	}
+	return out
+}
+
+// values counts the values of records.
+func values(rs []*kgo.Record) map[string]int {
+	m := map[string]int{}
+	for _, r := range rs {
+		m[string(r.Value)]++
+	}
+	return m
+}
+
+// once checks that the values from..to-1 of the partitions are there once each, and nothing else.
+func once(t *testing.T, rs []*kgo.Record, parts, to int) {
+	t.Helper()
+	m := values(rs)
+	for p := range parts {
+		for i := range to {
+			v := fmt.Sprintf("%d:%d", p, i)
+			if m[v] != 1 {
+				t.Errorf("%q is there %d times", v, m[v])
+			}
+			delete(m, v)
+		}
+	}
+	if len(m) > 0 {
+		t.Errorf("and more: %v", m)
+	}
+}
+
+func logger(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+func settings(kv ...string) (out []config.Setting) {
+	for i := 0; i < len(kv); i += 2 {
+		out = append(out, config.Setting{Key: kv[i], Value: kv[i+1]})
+	}
+	return out
+}
+
+// mini runs a job in the background; stop suspends it and returns its error.
+func mini(t *testing.T, mem *cluster.Memory, build func(*stream.Env) error, kv ...string) (m *cluster.Mini, stop func() error) {
+	t.Helper()
+	m, err := cluster.NewMini(cluster.MiniConfig{
+		Jobs: []cluster.Job{{Name: "job", Build: build}}, Memory: mem, Logger: logger(t), Settings: settings(kv...),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-done })
+	t.Cleanup(func() { _ = stop() }) // a test that failed must not go on
+	return m, stop
+}
+
+// wait lets time pass until ok.
+func wait(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 3000 {
+		if ok() {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("did not happen within 60 s: %s", what)
+}
+
+// copyJob copies topic in to topic out.
+func copyJob(b *broker, opts ...kafka.SinkOption) func(*stream.Env) error {
+	return func(env *stream.Env) error {
+		in := stream.From(env, kafka.Source(kafka.String(), b.source(kafka.Topic("in"))...), event.NoWatermarks[string](), stream.UID("in"))
+		same := stream.Map(in, func(v string) string { return v })
+		stream.To(same, kafka.Sink(kafka.String(), b.sink(append(opts, kafka.Topic("out"))...)...), stream.UID("out"))
+		return nil
+	}
+}
+
+func TestCopy(t *testing.T) {
+	for name, g := range map[string]kafka.SinkOption{"none": kafka.NoGuarantee(), "at-least-once": kafka.AtLeastOnce(), "exactly-once": kafka.ExactlyOnce()} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newFake(t)
+				b.topic("in", 3)
+				b.topic("out", 2)
+				for p := range 3 {
+					b.produce("in", int32(p), 0, 500)
+				}
+				_, stop := mini(t, cluster.NewMemory(), copyJob(b, g), "execution.checkpointing.interval", "1 s", "parallelism.default", "2")
+				wait(t, "all is copied", func() bool { return len(b.read("out", true)) >= 1500 })
+				for p := range 3 {
+					b.produce("in", int32(p), 500, 600)
+				}
+				wait(t, "more is copied", func() bool { return len(b.read("out", true)) >= 1800 })
+				if err := stop(); err != nil {
+					t.Fatal(err)
+				}
+				once(t, b.read("out", false), 3, 600)
+			})
+		})
+	}
+}

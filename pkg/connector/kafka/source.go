@@ -1,0 +1,47 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rivulet-io/rivulet/pkg/connector"
+)
+
+// Source reads topics. Its timestamps are the records'; each partition has a watermark of its own.
+func Source[T any](values Decoder[T], opts ...SourceOption) connector.Source[T] {
+	return &source[T]{cfg: newSourceConfig(opts), values: values}
+}
+
+type source[T any] struct {
+	cfg    *sourceConfig
+	values Decoder[T]
+}
+
+// Bounded implements connector.Source.
+func (s *source[T]) Bounded() bool { return false }
+
+// Validate implements connector.Source.
+func (s *source[T]) Validate() error {
+	c := s.cfg
+	errs := c.validate()
+	if s.values == nil {
+		errs = append(errs, errors.New("kafka source: no format for the values"))
+	}
+	if (len(c.topics) > 0) == (c.pattern != nil || c.patternErr != nil) {
+		errs = append(errs, errors.New("kafka source: name topics (Topic, Topics) or a pattern (TopicPattern), and not both"))
+	}
+	if c.patternErr != nil {
+		errs = append(errs, fmt.Errorf("kafka source: topic pattern: %w", c.patternErr))
+	}
+	return errors.Join(errs...)
+}
+
+// NewEnumerator implements connector.Source.
+func (s *source[T]) NewEnumerator(ctx connector.EnumeratorContext, snapshot []byte) (connector.Enumerator, error) {
+	return newEnumerator(s.cfg, s.Bounded(), ctx, snapshot)
+}
+
+// NewReader implements connector.Source.
+func (s *source[T]) NewReader(ctx connector.ReaderContext) (connector.Reader[T], error) {
+	return newReader(s.cfg, s.values, ctx), nil
+}

@@ -1,0 +1,223 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/rivulet-io/rivulet/pkg/connector"
+)
+
+// maxSlots bounds a subtask's transactions that are not recorded as committed yet.
+const maxSlots = 64
+
+// transactions is the ring of one writer's transactions. Each has an id and a client of its own, and goes through
+//
+//	free -> open (begin) -> prepared (prepare) -> committed (commit) -> free (recorded)
+//
+// An id is not used again before the ledger has its commit: from then on nobody needs the broker's answer to what became of it.
+// The task's goroutine opens and prepares, the committing goroutine commits.
+type transactions struct {
+	cfg    *sinkConfig
+	ctx    connector.WriterContext
+	prefix string
+	admin  *admin
+
+	current *transaction // task's goroutine
+
+	mu sync.Mutex
+	// prepared, committed and free are guarded by mu, oldest first. A transaction belongs to whoever has taken it from its list.
+	prepared, committed, free []*transaction
+	slots                     int
+}
+
+type transaction struct {
+	committable
+	slot int
+	cl   *kgo.Client // nil when it is to be made anew
+}
+
+func newTransactions(cfg *sinkConfig, ctx connector.WriterContext) *transactions {
+	return &transactions{
+		cfg: cfg, ctx: ctx, prefix: cfg.transactionPrefix(ctx.JobID, ctx.Operator),
+		admin: newAdmin(&cfg.connection, fmt.Sprintf("%s-%s-%d-committer", ctx.Job, ctx.Operator, ctx.Subtask), ctx.Logger),
+	}
+}
+
+// transactionPrefix is what the ids of a sink's transactions begin with.
+func (c *sinkConfig) transactionPrefix(jobID, operator string) string {
+	prefix := c.prefix
+	if prefix == "" {
+		prefix = "rivulet-" + jobID
+	}
+	return prefix + "-" + operator
+}
+
+// transactionID is the name of a subtask's transaction.
+func transactionID(prefix string, subtask, slot int) string {
+	return fmt.Sprintf("%s-%d-%d", prefix, subtask, slot)
+}
+
+// begin opens a transaction. The broker is not asked before the first record is sent.
+func (t *transactions) begin() (*kgo.Client, error) {
+	t.mu.Lock()
+	var x *transaction
+	if len(t.free) > 0 {
+		x = t.free[0]
+		t.free = t.free[1:]
+	} else if t.slots < maxSlots {
+		x = &transaction{slot: t.slots}
+		t.slots++
+	}
+	t.mu.Unlock()
+	if x == nil {
+		return nil, fmt.Errorf("%d transactions are prepared and not recorded as committed", maxSlots)
+	}
+	x.committable = committable{id: transactionID(t.prefix, t.ctx.Subtask, x.slot)}
+	if x.cl == nil {
+		opts := append(t.cfg.producerOptions(t.ctx), kgo.TransactionalID(x.id), kgo.TransactionTimeout(t.cfg.txnTimeout))
+		var err error
+		if x.cl, err = kgo.NewClient(opts...); err != nil {
+			return nil, connector.Permanent(fmt.Errorf("kafka client: %w", err))
+		}
+	}
+	t.current = x
+	if err := x.cl.BeginTransaction(); err != nil {
+		return nil, fmt.Errorf("begin transaction %q: %w", x.id, err)
+	}
+	return x.cl, nil
+}
+
+// count counts a record of the open transaction.
+func (t *transactions) count() {
+	if t.current.records++; t.current.records == 1 {
+		t.current.first = time.Now()
+		t.current.deadline = t.current.first.Add(t.cfg.txnTimeout)
+	}
+}
+
+// explain says what an error of a write means.
+func (t *transactions) explain(err error) error {
+	switch {
+	case errors.Is(err, kerr.InvalidTransactionTimeout):
+		return connector.Permanent(fmt.Errorf("the broker does not allow a transaction timeout of %v: lower TransactionTimeout, or raise the broker's transaction.max.timeout.ms: %w", t.cfg.txnTimeout, err))
+	case errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.InvalidProducerEpoch):
+		return fmt.Errorf("somebody else writes with a transactional id that begins with %q, or the broker has ended the transaction after its timeout (%v): %w", t.prefix, t.cfg.txnTimeout, err)
+	}
+	return err
+}
+
+// prepare ends the first phase: everything is flushed. It returns what is prepared and not known to be committed, older transactions included: who restores this
+// checkpoint has nothing else.
+func (t *transactions) prepare(ctx context.Context, checkpoint int64) ([][]byte, error) {
+	if x := t.current; x != nil && x.records > 0 {
+		var err error
+		if x.pid, x.epoch, err = x.cl.ProducerID(ctx); err != nil {
+			return nil, fmt.Errorf("transaction %q: %w", x.id, err)
+		}
+		if x.tv2, err = t.admin.tv2(ctx); err != nil {
+			return nil, fmt.Errorf("transaction %q: ask for the cluster's features: %w", x.id, err)
+		}
+		x.checkpoint = checkpoint
+		t.current = nil
+		t.mu.Lock()
+		t.prepared = append(t.prepared, x)
+		t.mu.Unlock()
+	} else if x != nil {
+		// Nothing was written: it goes on as the next one.
+		t.current = nil
+		t.mu.Lock()
+		t.free = append([]*transaction{x}, t.free...)
+		t.mu.Unlock()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out [][]byte
+	for _, x := range t.prepared {
+		out = append(out, x.append(nil))
+	}
+	return out, nil
+}
+
+// commit makes visible what was prepared up to a checkpoint; on the committing goroutine.
+func (t *transactions) commit(ctx context.Context, checkpoint int64) error {
+	for {
+		t.mu.Lock()
+		var x *transaction
+		if len(t.prepared) > 0 && t.prepared[0].checkpoint <= checkpoint {
+			x = t.prepared[0]
+		}
+		t.mu.Unlock()
+		if x == nil {
+			return nil
+		}
+		if err := t.finish(ctx, x); err != nil {
+			return err
+		}
+		t.mu.Lock()
+		t.prepared = t.prepared[1:]
+		t.committed = append(t.committed, x)
+		t.mu.Unlock()
+	}
+}
+
+// finish commits one transaction, and retries until the answer is definitive.
+func (t *transactions) finish(ctx context.Context, x *transaction) error {
+	if x.cl != nil {
+		err := x.cl.EndTransaction(ctx, kgo.TryCommit)
+		if err == nil {
+			if !x.tv2 {
+				// The epoch was not raised: the next transaction would look like this one.
+				x.cl.Close()
+				x.cl = nil
+			}
+			return nil
+		}
+		// The client's own way on is to abort. Ours is to ask again, by the producer's id and epoch.
+		x.cl.Close()
+		x.cl = nil
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		t.ctx.Logger.Warn("the commit of a transaction was not confirmed, asking again", slog.String("transaction", x.id), slog.Int64("checkpoint", x.checkpoint), slog.Any("err", err))
+	}
+	return t.admin.commit(ctx, &x.committable)
+}
+
+// recorded says that commits up to a checkpoint are in the ledger.
+func (t *transactions) recorded(checkpoint int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.committed) > 0 && t.committed[0].checkpoint <= checkpoint {
+		t.free = append(t.free, t.committed[0])
+		t.committed = t.committed[1:]
+	}
+}
+
+// state implements Writer.SinkState.
+func (t *transactions) state() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := sinkState{prefix: t.prefix, subtasks: t.ctx.Parallelism, slots: t.slots}
+	return s.append(nil)
+}
+
+// close leaves what is prepared as it is.
+func (t *transactions) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, list := range [][]*transaction{t.prepared, t.committed, t.free, {t.current}} {
+		for _, x := range list {
+			if x != nil && x.cl != nil {
+				x.cl.Close()
+			}
+		}
+	}
+	t.admin.close()
+}
