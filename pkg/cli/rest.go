@@ -9,12 +9,10 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/cluster"
 	"github.com/rivulet-io/rivulet/pkg/internal/rest"
+	"github.com/rivulet-io/rivulet/pkg/metrics/prometheus"
 )
 
 func init() { services = append(services, serveREST) }
-
-// handlers serve further paths beside REST's, such as "/metrics"; packages that have some add themselves (init of their files).
-var handlers = map[string]func(m *cluster.Mini) http.Handler{}
 
 // serveREST serves what the process knows, on the listener that was opened before anything started.
 func serveREST(ctx context.Context, o *Options, m *cluster.Mini, log *slog.Logger) error {
@@ -22,10 +20,8 @@ func serveREST(ctx context.Context, o *Options, m *cluster.Mini, log *slog.Logge
 		return nil
 	}
 	cfg := rest.Config{
-		JobManager: m.JobManager(), Metrics: m.Metrics(), Config: m.Config(), Version: cluster.Version, Roots: roots(o), Handlers: map[string]http.Handler{}, Logger: log,
-	}
-	for path, h := range handlers {
-		cfg.Handlers[path] = h(m)
+		JobManager: m.JobManager(), Metrics: m.Metrics(), Config: m.Config(), Version: cluster.Version, Roots: roots(o),
+		Handlers: map[string]http.Handler{"/metrics": prometheus.Handler(m.Metrics())}, Logger: log,
 	}
 	s, err := rest.New(o.listener, cfg)
 	if err != nil {
