@@ -2,9 +2,9 @@ package cluster
 
 import "runtime/metrics"
 
-// liveBytes is what the Go heap holds that was alive at the last collection or made since, with stacks, in bytes. It does not stop the world.
+// liveBytes is what the Go heap held that was alive at the last collection, with stacks, in bytes. It does not stop the world.
 func liveBytes() int64 {
-	s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(s)
 	var n int64
 	for _, x := range s {
