@@ -196,6 +196,7 @@ func (w *world) expand(s string) string {
 var (
 	timeValue    = regexp.MustCompile(`\b9466\d{8}\b`)
 	hexID        = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
+	javaObject   = regexp.MustCompile(`"rO0ABX[A-Za-z0-9+/=]+"`)
 	savepointDir = regexp.MustCompile(`savepoint-[0-9a-f]{6}-[0-9a-f]{12}`)
 )
 
@@ -204,6 +205,7 @@ func (w *world) normal(body string) string {
 	for name, v := range w.names {
 		body = strings.ReplaceAll(body, v, "$"+name)
 	}
+	body = javaObject.ReplaceAllString(body, `"<java>"`)
 	body = timeValue.ReplaceAllString(body, "<time>")
 	body = savepointDir.ReplaceAllString(body, "savepoint-<id>")
 	return hexID.ReplaceAllString(body, "<id>")

@@ -30,7 +30,7 @@ func (f *flag) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// cause is what Flink's clients read as a serialized exception. The Java object in it cannot be made here.
+// cause is what Flink's clients read as a serialized exception.
 type cause struct {
 	Class      string `json:"class"`
 	Stack      string `json:"stack-trace"`
@@ -42,7 +42,8 @@ func causeOf(err error) *cause {
 		return nil
 	}
 	name := failureName(base.ClassOf(err))
-	return &cause{Class: name, Stack: name + ": " + err.Error(), Serialized: ""}
+	stack := name + ": " + err.Error()
+	return &cause{Class: name, Stack: stack, Serialized: throwable(name, err.Error(), stack)}
 }
 
 func (r *request) cancel() (any, error) {
