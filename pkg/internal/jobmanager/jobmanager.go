@@ -454,6 +454,9 @@ func (j *JobManager) report(h *rpcv1.Header, sub *rpcv1.Subtask, f func(*master,
 // UpdateTask takes a task's new state.
 func (j *JobManager) UpdateTask(_ context.Context, r *rpcv1.UpdateTaskRequest) (*rpcv1.UpdateTaskResponse, error) {
 	return &rpcv1.UpdateTaskResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+		if len(r.GetMetrics()) > 0 {
+			m.final[taskKey{id.Vertex, id.Index}] = finalMetrics{id.Attempt, r.GetMetrics()}
+		}
 		m.updateTask(id, r.GetState(), r.GetFailure(), r.GetEndOfData())
 	})
 }

@@ -82,6 +82,8 @@ type master struct {
 	result        Result
 	prepared      bool
 	newest        *ha.Pointer // for queries
+	// final are the last metrics of the latest attempt of each subtask that has ended.
+	final map[taskKey]finalMetrics
 
 	// groupsMu guards groups.
 	groupsMu sync.Mutex
@@ -97,7 +99,7 @@ func (j *JobManager) newMaster(sub Submission, id base.JobID, record *ha.Job, cf
 		log:    j.log.With(slog.String("job", sub.Name)),
 		events: make(chan func(), eventsQueued), done: make(chan struct{}), io: newWorker(), cleaner: newWorker(),
 		live: map[base.SubtaskID]*taskManager{}, undeployed: map[base.SubtaskID]bool{}, senders: map[*taskManager]*worker{},
-		enumerators: map[base.OperatorID]*enumerator{}, endOfData: map[base.SubtaskID]bool{}, requests: map[string]*Request{},
+		enumerators: map[base.OperatorID]*enumerator{}, endOfData: map[base.SubtaskID]bool{}, final: map[taskKey]finalMetrics{}, requests: map[string]*Request{},
 		groups: map[base.OperatorID]*metrics.Group{}, stopPreparing: func() {},
 	}
 	root := j.cfg.CheckpointDir

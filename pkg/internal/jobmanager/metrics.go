@@ -21,14 +21,34 @@ type Metric struct {
 	Text string
 }
 
-// Metrics asks the TaskManagers for the metrics of a job's tasks. A TaskManager that does not answer within two seconds is left out.
+// taskKey names a subtask of a job.
+type taskKey struct {
+	vertex base.VertexID
+	index  int
+}
+
+// finalMetrics are those that an attempt had when it ended.
+type finalMetrics struct {
+	attempt base.Attempt
+	metrics []*rpcv1.Metric
+}
+
+// Metrics asks the TaskManagers for the metrics of a job's tasks; of tasks that have ended, what they had read, written and waited for is known. A TaskManager that does not answer within two seconds is left out.
 func (j *JobManager) Metrics(ctx context.Context, id base.JobID) ([]Metric, error) {
 	m, err := j.master(id)
 	if err != nil {
 		return nil, err
 	}
 	tms := map[*taskManager]bool{}
+	var out []Metric
 	m.ask(func() {
+		for k, f := range m.final {
+			for _, x := range f.metrics {
+				out = append(out, Metric{
+					Task: base.SubtaskID{Job: id, Vertex: k.vertex, Index: k.index, Attempt: f.attempt}, Operator: x.GetOperator(), Name: x.GetName(), Value: x.GetValue(),
+				})
+			}
+		}
 		for _, tm := range m.live {
 			tms[tm] = true
 		}
@@ -36,9 +56,8 @@ func (j *JobManager) Metrics(ctx context.Context, id base.JobID) ([]Metric, erro
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	var (
-		mu  sync.Mutex
-		out []Metric
-		wg  sync.WaitGroup
+		mu sync.Mutex
+		wg sync.WaitGroup
 	)
 	for tm := range tms {
 		wg.Go(func() {

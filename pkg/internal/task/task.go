@@ -560,6 +560,11 @@ func (t *chainTask) publishAndCloseMetrics() {
 			o.recordsIn.Set(o.ctx.In)
 			o.recordsOut.Set(o.ctx.Out)
 		}
+	}
+	if t.spec.Final != nil {
+		t.spec.Final()
+	}
+	for _, o := range t.ops {
 		o.group.Close()
 	}
 	t.stats.group.Close()

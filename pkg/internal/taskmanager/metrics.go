@@ -38,6 +38,24 @@ func (t *TaskManager) FetchMetrics(_ context.Context, r *rpcv1.FetchMetricsReque
 	return resp, nil
 }
 
+// kept are the metrics of a task, and of its operators, that are told when it ends: what REST shows of ended tasks.
+var kept = map[string]bool{
+	"numBytesIn": true, "numBytesOut": true, "numRecordsIn": true, "numRecordsOut": true, "numLateRecordsDropped": true,
+	"accumulateIdleTimeMs": true, "accumulateBackPressuredTimeMs": true, "accumulateBusyTimeMs": true,
+}
+
+// finalMetrics reads what is kept of a task.
+func (t *TaskManager) finalMetrics(id base.SubtaskID) []*rpcv1.Metric {
+	var out []*rpcv1.Metric
+	attempt := id.String()
+	t.cfg.Metrics.Each(func(v metrics.Value) {
+		if kept[v.Name] && label(v, "task_attempt_id") == attempt && label(v, "tm_id") == t.cfg.ID {
+			out = append(out, &rpcv1.Metric{Name: v.Name, Value: v.Number, Operator: label(v, "operator_name")})
+		}
+	})
+	return out
+}
+
 func label(v metrics.Value, name string) string {
 	for _, l := range v.Labels {
 		if l.Name == name {

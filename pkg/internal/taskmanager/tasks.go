@@ -51,6 +51,7 @@ func (t *TaskManager) Deploy(_ context.Context, r *rpcv1.DeployRequest) (*rpcv1.
 	}
 	var specs []task.Spec
 	for _, d := range r.GetTasks() {
+		l := &listener{t: t, session: s}
 		id, err := rpc.SubtaskID(job, d.GetSubtask())
 		if err != nil {
 			return nil, err
@@ -63,7 +64,7 @@ func (t *TaskManager) Deploy(_ context.Context, r *rpcv1.DeployRequest) (*rpcv1.
 		specs = append(specs, task.Spec{
 			ID: id, Job: r.GetJobName(), Program: program, Graph: r.GetGraph(), Vertex: v, Parallelism: int(d.GetParallelism()),
 			Locations: d.GetLocations(), Restore: d.GetRestore(), Options: opts, Network: t.cfg.Exchange.network, Storage: t.cfg.Storage,
-			Listener: &listener{t: t, session: s}, Metrics: t.cfg.Metrics,
+			Listener: l, Final: func() { l.final = t.finalMetrics(id) }, Metrics: t.cfg.Metrics,
 			Labels: []metrics.Label{{Name: "tm_id", Value: t.cfg.ID}},
 			Logger: t.log.With(slog.String("job", r.GetJobName())),
 		})
@@ -262,6 +263,8 @@ func (t *TaskManager) options(settings map[string]string) (task.Options, error) 
 type listener struct {
 	t       *TaskManager
 	session *session
+	// final is what a task that ends tells of itself; the task's goroutine's.
+	final []*rpcv1.Metric
 }
 
 func (l *listener) header(id base.SubtaskID) *rpcv1.Header {
@@ -271,6 +274,7 @@ func (l *listener) header(id base.SubtaskID) *rpcv1.Header {
 // State implements task.Listener.
 func (l *listener) State(id base.SubtaskID, state rpcv1.TaskState, err error) {
 	req := &rpcv1.UpdateTaskRequest{Header: l.header(id), Subtask: rpc.Subtask(id), State: state, Failure: rpc.Failure(err, time.Now())}
+	req.Metrics = l.final // none before the end
 	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient) error {
 		_, err := jm.UpdateTask(ctx, req)
 		return err

@@ -709,7 +709,9 @@ type UpdateTaskRequest struct {
 	State   TaskState              `protobuf:"varint,3,opt,name=state,proto3,enum=rivulet.rpc.v1.TaskState" json:"state,omitempty"`
 	Failure *Failure               `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
 	// The task has read all its input and waits for a last checkpoint; state is RUNNING.
-	EndOfData     bool `protobuf:"varint,5,opt,name=end_of_data,json=endOfData,proto3" json:"end_of_data,omitempty"`
+	EndOfData bool `protobuf:"varint,5,opt,name=end_of_data,json=endOfData,proto3" json:"end_of_data,omitempty"`
+	// What the task had read, written and waited for, of one that has ended: its metrics end with it.
+	Metrics       []*Metric `protobuf:"bytes,6,rep,name=metrics,proto3" json:"metrics,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -777,6 +779,13 @@ func (x *UpdateTaskRequest) GetEndOfData() bool {
 		return x.EndOfData
 	}
 	return false
+}
+
+func (x *UpdateTaskRequest) GetMetrics() []*Metric {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
 }
 
 // UpdateTaskResponse is empty.
@@ -2555,13 +2564,14 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\x05class\x18\x01 \x01(\x05R\x05class\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
 	"\x05stack\x18\x03 \x01(\tR\x05stack\x12\x17\n" +
-	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"\xfa\x01\n" +
+	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"\xac\x02\n" +
 	"\x11UpdateTaskRequest\x12.\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x121\n" +
 	"\asubtask\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.SubtaskR\asubtask\x12/\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x19.rivulet.rpc.v1.TaskStateR\x05state\x121\n" +
 	"\afailure\x18\x04 \x01(\v2\x17.rivulet.rpc.v1.FailureR\afailure\x12\x1e\n" +
-	"\vend_of_data\x18\x05 \x01(\bR\tendOfData\"\x14\n" +
+	"\vend_of_data\x18\x05 \x01(\bR\tendOfData\x120\n" +
+	"\ametrics\x18\x06 \x03(\v2\x16.rivulet.rpc.v1.MetricR\ametrics\"\x14\n" +
 	"\x12UpdateTaskResponse\"\x8c\x02\n" +
 	"\x14AckCheckpointRequest\x12.\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x121\n" +
@@ -2787,76 +2797,77 @@ var file_rivulet_rpc_v1_rpc_proto_depIdxs = []int32{
 	3,  // 6: rivulet.rpc.v1.UpdateTaskRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
 	0,  // 7: rivulet.rpc.v1.UpdateTaskRequest.state:type_name -> rivulet.rpc.v1.TaskState
 	10, // 8: rivulet.rpc.v1.UpdateTaskRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	2,  // 9: rivulet.rpc.v1.AckCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 10: rivulet.rpc.v1.AckCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	42, // 11: rivulet.rpc.v1.AckCheckpointRequest.state:type_name -> rivulet.snapshot.v1.SubtaskAck
-	14, // 12: rivulet.rpc.v1.AckCheckpointRequest.stats:type_name -> rivulet.rpc.v1.CheckpointStats
-	2,  // 13: rivulet.rpc.v1.DeclineCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 14: rivulet.rpc.v1.DeclineCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	10, // 15: rivulet.rpc.v1.DeclineCheckpointRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	2,  // 16: rivulet.rpc.v1.ReportCommittedRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 17: rivulet.rpc.v1.ReportCommittedRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	10, // 18: rivulet.rpc.v1.ReportCommittedRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	2,  // 19: rivulet.rpc.v1.SourceEventRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 20: rivulet.rpc.v1.SourceEventRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 21: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
-	43, // 22: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
-	23, // 23: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
-	41, // 24: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
-	3,  // 25: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
-	24, // 26: rivulet.rpc.v1.TaskDeployment.locations:type_name -> rivulet.rpc.v1.Location
-	25, // 27: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
-	3,  // 28: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
-	26, // 29: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
-	44, // 30: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
-	45, // 31: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
-	2,  // 32: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 33: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 34: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	46, // 35: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
-	1,  // 36: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
-	3,  // 37: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 38: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 39: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 40: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 41: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	35, // 42: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
-	2,  // 43: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
-	39, // 44: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
-	3,  // 45: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 46: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
-	6,  // 47: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
-	7,  // 48: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
-	11, // 49: rivulet.rpc.v1.JobManagerService.UpdateTask:input_type -> rivulet.rpc.v1.UpdateTaskRequest
-	13, // 50: rivulet.rpc.v1.JobManagerService.AckCheckpoint:input_type -> rivulet.rpc.v1.AckCheckpointRequest
-	16, // 51: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:input_type -> rivulet.rpc.v1.DeclineCheckpointRequest
-	18, // 52: rivulet.rpc.v1.JobManagerService.ReportCommitted:input_type -> rivulet.rpc.v1.ReportCommittedRequest
-	20, // 53: rivulet.rpc.v1.JobManagerService.SourceEvent:input_type -> rivulet.rpc.v1.SourceEventRequest
-	22, // 54: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
-	28, // 55: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
-	30, // 56: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
-	32, // 57: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
-	34, // 58: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
-	37, // 59: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
-	5,  // 60: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
-	9,  // 61: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
-	8,  // 62: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
-	12, // 63: rivulet.rpc.v1.JobManagerService.UpdateTask:output_type -> rivulet.rpc.v1.UpdateTaskResponse
-	15, // 64: rivulet.rpc.v1.JobManagerService.AckCheckpoint:output_type -> rivulet.rpc.v1.AckCheckpointResponse
-	17, // 65: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:output_type -> rivulet.rpc.v1.DeclineCheckpointResponse
-	19, // 66: rivulet.rpc.v1.JobManagerService.ReportCommitted:output_type -> rivulet.rpc.v1.ReportCommittedResponse
-	21, // 67: rivulet.rpc.v1.JobManagerService.SourceEvent:output_type -> rivulet.rpc.v1.SourceEventResponse
-	27, // 68: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
-	29, // 69: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
-	31, // 70: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
-	33, // 71: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
-	36, // 72: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
-	38, // 73: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
-	60, // [60:74] is the sub-list for method output_type
-	46, // [46:60] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	39, // 9: rivulet.rpc.v1.UpdateTaskRequest.metrics:type_name -> rivulet.rpc.v1.Metric
+	2,  // 10: rivulet.rpc.v1.AckCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 11: rivulet.rpc.v1.AckCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	42, // 12: rivulet.rpc.v1.AckCheckpointRequest.state:type_name -> rivulet.snapshot.v1.SubtaskAck
+	14, // 13: rivulet.rpc.v1.AckCheckpointRequest.stats:type_name -> rivulet.rpc.v1.CheckpointStats
+	2,  // 14: rivulet.rpc.v1.DeclineCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 15: rivulet.rpc.v1.DeclineCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	10, // 16: rivulet.rpc.v1.DeclineCheckpointRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	2,  // 17: rivulet.rpc.v1.ReportCommittedRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 18: rivulet.rpc.v1.ReportCommittedRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	10, // 19: rivulet.rpc.v1.ReportCommittedRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	2,  // 20: rivulet.rpc.v1.SourceEventRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 21: rivulet.rpc.v1.SourceEventRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	2,  // 22: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
+	43, // 23: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
+	23, // 24: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
+	41, // 25: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
+	3,  // 26: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
+	24, // 27: rivulet.rpc.v1.TaskDeployment.locations:type_name -> rivulet.rpc.v1.Location
+	25, // 28: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
+	3,  // 29: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
+	26, // 30: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
+	44, // 31: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
+	45, // 32: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
+	2,  // 33: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 34: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	2,  // 35: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	46, // 36: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
+	1,  // 37: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
+	3,  // 38: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	2,  // 39: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 40: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	2,  // 41: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
+	3,  // 42: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	35, // 43: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
+	2,  // 44: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
+	39, // 45: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
+	3,  // 46: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 47: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
+	6,  // 48: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
+	7,  // 49: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
+	11, // 50: rivulet.rpc.v1.JobManagerService.UpdateTask:input_type -> rivulet.rpc.v1.UpdateTaskRequest
+	13, // 51: rivulet.rpc.v1.JobManagerService.AckCheckpoint:input_type -> rivulet.rpc.v1.AckCheckpointRequest
+	16, // 52: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:input_type -> rivulet.rpc.v1.DeclineCheckpointRequest
+	18, // 53: rivulet.rpc.v1.JobManagerService.ReportCommitted:input_type -> rivulet.rpc.v1.ReportCommittedRequest
+	20, // 54: rivulet.rpc.v1.JobManagerService.SourceEvent:input_type -> rivulet.rpc.v1.SourceEventRequest
+	22, // 55: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
+	28, // 56: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
+	30, // 57: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
+	32, // 58: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
+	34, // 59: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
+	37, // 60: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
+	5,  // 61: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
+	9,  // 62: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
+	8,  // 63: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
+	12, // 64: rivulet.rpc.v1.JobManagerService.UpdateTask:output_type -> rivulet.rpc.v1.UpdateTaskResponse
+	15, // 65: rivulet.rpc.v1.JobManagerService.AckCheckpoint:output_type -> rivulet.rpc.v1.AckCheckpointResponse
+	17, // 66: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:output_type -> rivulet.rpc.v1.DeclineCheckpointResponse
+	19, // 67: rivulet.rpc.v1.JobManagerService.ReportCommitted:output_type -> rivulet.rpc.v1.ReportCommittedResponse
+	21, // 68: rivulet.rpc.v1.JobManagerService.SourceEvent:output_type -> rivulet.rpc.v1.SourceEventResponse
+	27, // 69: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
+	29, // 70: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
+	31, // 71: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
+	33, // 72: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
+	36, // 73: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
+	38, // 74: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
+	61, // [61:75] is the sub-list for method output_type
+	47, // [47:61] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_rivulet_rpc_v1_rpc_proto_init() }
