@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -22,46 +21,6 @@ const (
 	// patience is how long what is likely to be wrong for good (a missing topic, a refused password) is tried again before the job ends.
 	patience = 5 * time.Second
 )
-
-// connection is how brokers are reached.
-type connection struct {
-	bootstrap []string
-	dialer    func(ctx context.Context, network, host string) (net.Conn, error)
-	extra     []kgo.Opt // of tests
-}
-
-func addresses(servers []string) (out []string) {
-	for _, s := range servers {
-		for one := range strings.SplitSeq(s, ",") {
-			if one = strings.TrimSpace(one); one != "" {
-				out = append(out, one)
-			}
-		}
-	}
-	return out
-}
-
-func (c *connection) servers() []string {
-	if len(c.bootstrap) == 0 {
-		return []string{"localhost:9092"}
-	}
-	return c.bootstrap
-}
-
-func (c *connection) validate() (errs []error) { return errs }
-
-// options are the client's, for one that says who it is by id, and logs to log.
-func (c *connection) options(id string, log *slog.Logger) []kgo.Opt {
-	opts := []kgo.Opt{
-		kgo.SeedBrokers(c.servers()...), kgo.ClientID(id), kgo.WithHooks(&connectLog{log: log}),
-		kgo.MetadataMinAge(250 * time.Millisecond), kgo.DisableClientMetrics(),
-		kgo.ConnIdleTimeout(time.Minute),
-	}
-	if c.dialer != nil {
-		opts = append(opts, kgo.Dialer(c.dialer))
-	}
-	return append(opts, c.extra...)
-}
 
 // connectLog says each attempt to reach a broker that failed.
 type connectLog struct{ log *slog.Logger }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"unicode/utf16"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -65,6 +66,9 @@ func (e *enumerator) Discover(ctx context.Context) error {
 		return err
 	}
 	e.started = true
+	if len(now) == 0 && len(e.order) == 0 {
+		e.ctx.Logger().Warn("no topic matches the pattern yet", slog.String("pattern", e.cfg.patternText))
+	}
 	for _, f := range now {
 		e.parts[f.partition] = &f
 		e.order = append(e.order, f.partition)
@@ -79,11 +83,14 @@ func (e *enumerator) Discover(ctx context.Context) error {
 }
 
 // look finds the partitions that are not known yet, with their first offsets.
-func (e *enumerator) look(ctx context.Context) (out []found, err error) {
+func (e *enumerator) look(ctx context.Context) ([]found, error) {
 	topics, err := describe(ctx, e.cl, e.cfg.topics)
 	if err != nil {
 		return nil, err
 	}
+	ids := map[string][16]byte{}
+	var parts []partition
+	seen := map[partition]bool{}
 	for _, t := range topics {
 		name := deref(t.Topic)
 		if e.cfg.pattern != nil && (t.IsInternal || !e.cfg.pattern.MatchString(name)) {
@@ -92,20 +99,65 @@ func (e *enumerator) look(ctx context.Context) (out []found, err error) {
 		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
 			return nil, fmt.Errorf("topic %q: %w", name, err)
 		}
+		ids[name] = t.TopicID
 		for _, p := range t.Partitions {
 			id := partition{name, p.Partition}
-			if known := e.parts[id]; known != nil {
-				if known.topicID != t.TopicID {
-					return nil, connector.Permanent(recreated(name))
-				}
-				continue
+			seen[id] = true
+			if known := e.parts[id]; known == nil {
+				parts = append(parts, id)
+			} else if known.topicID != t.TopicID {
+				return nil, connector.Permanent(recreated(name))
 			}
-			out = append(out, found{position: position{partition: id, topicID: t.TopicID, offset: earliest, epoch: -1, stop: unset}})
 		}
 	}
-	slices.SortFunc(out, func(a, b found) int {
+	for _, id := range e.order {
+		if !seen[id] {
+			return nil, fmt.Errorf("partition %s, which the job reads, is gone: was topic %q deleted? %w", id, id.topic, kerr.UnknownTopicOrPartition)
+		}
+	}
+	slices.SortFunc(parts, func(a, b partition) int {
 		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.num, b.num))
 	})
+	begin := e.cfg.start
+	if e.started {
+		begin = Earliest()
+	}
+	committed := e.cfg.readsCommitted(true) // a job that is not exactly once may stop short of open transactions: nobody can tell what they will be
+	starts, err := begin.resolve(ctx, e.cl, e.cfg.group, committed, parts)
+	if err != nil {
+		return nil, err
+	}
+	stops, err := e.cfg.stop.resolve(ctx, e.cl, e.cfg.group, committed, parts)
+	if err != nil {
+		return nil, err
+	}
+	var first kadm.ListedOffsets
+	if e.bounded {
+		if first, err = kadm.NewClient(e.cl).ListStartOffsets(ctx, topicsOf(parts)...); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]found, 0, len(parts))
+	for _, id := range parts {
+		f := found{position: position{partition: id, topicID: ids[id.topic], offset: earliest, epoch: -1, stop: unset}}
+		if off, ok := starts[id]; ok {
+			f.offset = off
+		}
+		if off, ok := stops[id]; ok {
+			f.stop = off
+		}
+		if f.stop != unset && f.offset == earliest {
+			// An empty partition never brings the record that tells the reader that it is at its end.
+			begin, err := lookUp(first, id)
+			if err != nil {
+				return nil, err
+			}
+			if begin >= f.stop {
+				f.offset = f.stop
+			}
+		}
+		out = append(out, f)
+	}
 	return out, nil
 }
 

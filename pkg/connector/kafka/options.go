@@ -1,11 +1,10 @@
 package kafka
 
 import (
-	"context"
-	"net"
 	"regexp"
-	"slices"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Option applies to sources and sinks.
@@ -51,15 +50,56 @@ func TopicPattern(pattern string) SourceOption {
 	})
 }
 
-// Bootstrap lists brokers, "host:port" or several separated by commas, of which one that answers is enough. The default is localhost:9092.
-func Bootstrap(servers ...string) Option {
-	return option(func(c *connection) { c.bootstrap = slices.Concat(c.bootstrap, addresses(servers)) })
+// StartFrom is where a partition begins when the job has no state of it: Earliest by default. Partitions that are made while the job runs begin at their earliest record.
+func StartFrom(o Offsets) SourceOption { return sourceOption(func(c *sourceConfig) { c.start = o }) }
+
+// StopAt makes the source bounded: each partition ends before that offset, and with the last one the source. Partitions are looked for once.
+func StopAt(o Offsets) SourceOption { return sourceOption(func(c *sourceConfig) { c.stop = o }) }
+
+// Group is the consumer group to which offsets are committed when a checkpoint is complete, for tools that show lag. The job does not read them (but see Committed), and shares
+// its partitions with nobody. Without it nothing is committed.
+func Group(id string) SourceOption { return sourceOption(func(c *sourceConfig) { c.group = id }) }
+
+// DiscoverPartitions is how often new topics and partitions are looked for, 5 minutes by default; 0 is never.
+func DiscoverPartitions(every time.Duration) SourceOption {
+	return sourceOption(func(c *sourceConfig) { c.discovery = every })
 }
 
-// Dialer reaches brokers in a way of its own: through a proxy, or over a test's network in memory.
-func Dialer(dial func(ctx context.Context, network, host string) (net.Conn, error)) Option {
-	return option(func(c *connection) { c.dialer = dial })
+// Isolation is what is read of transactions.
+type Isolation int
+
+const (
+	// ByJob is ReadCommitted in a job that checkpoints exactly once, which is the default, and ReadUncommitted in others.
+	ByJob Isolation = iota
+	// ReadCommitted reads records of committed transactions only, and waits for open ones.
+	ReadCommitted
+	// ReadUncommitted reads all records, those of aborted transactions too. It is Flink's default.
+	ReadUncommitted
+)
+
+// IsolationLevel says what is read of transactions, ByJob by default.
+func IsolationLevel(l Isolation) SourceOption {
+	return sourceOption(func(c *sourceConfig) { c.isolation = l })
 }
+
+// Poison says what becomes of records that cannot be decoded.
+type Poison struct{ kind poisonKind }
+
+type poisonKind int
+
+const (
+	poisonFail poisonKind = iota
+	poisonSkip
+)
+
+// Fail ends the job with an error that names the record. It is the default.
+func Fail() Poison { return Poison{} }
+
+// Skip leaves the record out and counts it (numRecordsInErrors).
+func Skip() Poison { return Poison{kind: poisonSkip} }
+
+// OnPoison says what becomes of records that cannot be decoded.
+func OnPoison(p Poison) SourceOption { return sourceOption(func(c *sourceConfig) { c.poison = p }) }
 
 // sourceConfig is a source's options with their defaults.
 type sourceConfig struct {
@@ -68,15 +108,28 @@ type sourceConfig struct {
 	pattern     *regexp.Regexp
 	patternText string
 	patternErr  error
+	group       string
+	start, stop Offsets
+	isolation   Isolation
+	poison      Poison
 	discovery   time.Duration // 0 is never
+	// fetchBytes is what one fetch asks for at most, and fetchRecords what one hand-over holds.
+	fetchBytes, fetchRecords int
+	extraSource              []kgo.Opt
 }
 
 func newSourceConfig(opts []SourceOption) *sourceConfig {
-	c := &sourceConfig{discovery: 5 * time.Minute}
+	c := &sourceConfig{discovery: 5 * time.Minute, start: Earliest(), fetchBytes: 1 << 20, fetchRecords: 10_000}
 	for _, o := range opts {
 		o.source(c)
 	}
+	apply(&c.connection, c, "source", consumer)
 	return c
+}
+
+// readsCommitted says whether only committed records are read.
+func (c *sourceConfig) readsCommitted(exactlyOnce bool) bool {
+	return c.isolation == ReadCommitted || c.isolation == ByJob && exactlyOnce
 }
 
 // guarantee says what a sink promises.
@@ -110,19 +163,67 @@ func TransactionTimeout(d time.Duration) SinkOption {
 	return sinkOption(func(c *sinkConfig) { c.txnTimeout = d })
 }
 
+// Compression is none, gzip, snappy, lz4 or zstd; none by default.
+func Compression(codec string) SinkOption {
+	return sinkOption(func(c *sinkConfig) { c.properties = append(c.properties, property{"compression.type", codec}) })
+}
+
+// BatchBytes is how large a batch of records for one partition gets, in bytes; 1 MB by default. A record is as large as a batch at most, so that it bounds those too, unless
+// MaxRecordBytes allows larger ones: then batches are as large.
+func BatchBytes(n int) SinkOption { return sinkOption(func(c *sinkConfig) { c.batchBytes = n }) }
+
+// MaxRecordBytes is how large a record may be, key, value and headers together, in bytes; what fits into a batch by default: 1 MB less its overhead, which is what brokers
+// take. See OnOversize.
+func MaxRecordBytes(n int) SinkOption { return sinkOption(func(c *sinkConfig) { c.recordBytes = n }) }
+
+// DeliveryTimeout is how long the sink waits while the broker acknowledges nothing at all, before it has the job restarted; 2 minutes by default.
+func DeliveryTimeout(d time.Duration) SinkOption {
+	return sinkOption(func(c *sinkConfig) { c.delivery = d })
+}
+
+// OnOversize says what becomes of records that are larger than MaxRecordBytes.
+func OnOversize(p Poison) SinkOption { return sinkOption(func(c *sinkConfig) { c.oversize = p }) }
+
+// PartitionBy says where records go for which the Encoder has not said it; ByKey is the default.
+func PartitionBy(p Partitioner) SinkOption {
+	return sinkOption(func(c *sinkConfig) { c.partitioner = p })
+}
+
 // sinkConfig is a sink's options with their defaults.
 type sinkConfig struct {
 	connection
-	topics     []string
-	guarantee  guarantee
-	prefix     string
-	txnTimeout time.Duration
+	topics      []string
+	guarantee   guarantee
+	prefix      string
+	txnTimeout  time.Duration
+	acks        kgo.Acks
+	linger      time.Duration
+	batchBytes  int // of a batch for one partition
+	recordBytes int // of a record
+	bufferBytes int // of all that is in flight; 0 is what the job gives
+	delivery    time.Duration
+	compression kgo.CompressionCodec
+	oversize    Poison
+	partitioner Partitioner
 }
 
+// recordOverhead is what a batch needs beside the bytes of a record, at most, in bytes.
+const recordOverhead = 256
+
 func newSinkConfig(opts []SinkOption) *sinkConfig {
-	c := &sinkConfig{txnTimeout: 15 * time.Minute}
+	c := &sinkConfig{
+		txnTimeout: 15 * time.Minute, acks: kgo.AllISRAcks(), batchBytes: 1 << 20, delivery: 2 * time.Minute, compression: kgo.NoCompression(),
+	}
 	for _, o := range opts {
 		o.sink(c)
+	}
+	apply(&c.connection, c, "sink", producer)
+	if c.recordBytes == 0 {
+		c.recordBytes = c.batchBytes - recordOverhead
+	}
+	c.batchBytes = max(c.batchBytes, c.recordBytes+recordOverhead)
+	if c.partitioner.make == nil {
+		c.partitioner = ByKey()
 	}
 	return c
 }

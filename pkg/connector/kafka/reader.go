@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -14,15 +17,11 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/event"
 )
 
-const (
-	// fetchBytes is what one fetch asks for at most, in bytes, and fetchRecords what one hand-over holds.
-	fetchBytes   = 1 << 20
-	fetchRecords = 10_000
-	// arenaBytes is how many bytes of values share one allocation: who keeps one of them keeps no more than that.
-	arenaBytes = 32 << 10
-)
+// arenaBytes is how many bytes of values share one allocation: who keeps one of them keeps no more than that.
+const arenaBytes = 32 << 10
 
-// reader reads its partitions with one client. A goroutine of its own, from the first split to Close, polls the client and hands the records over, one hand-over ahead.
+// reader reads its partitions with one client. A goroutine of its own, from the first split to Close, polls the client and hands the records over, one hand-over ahead; another
+// one commits offsets to the group, if there is one.
 type reader[T any] struct {
 	cfg    *sourceConfig
 	ctx    connector.ReaderContext
@@ -31,10 +30,12 @@ type reader[T any] struct {
 
 	cl     *kgo.Client
 	cancel context.CancelFunc
-	ended  chan struct{}
+	ended  sync.WaitGroup
 	// batches has room for the one hand-over that is ahead.
 	batches chan []run
-	failure atomic.Pointer[error]
+	failure atomic.Pointer[fetchError]
+	commits *groupCommits // nil without a group
+	metrics *readerMetrics
 
 	// Below: the task's goroutine.
 	splits map[partition]*readerSplit[T]
@@ -45,12 +46,15 @@ type reader[T any] struct {
 	next   int
 	record Record
 	arena  []byte
+	bytes  int64 // of the records read since the metrics were told
+	count  int64
 }
 
 // readerSplit is a partition that is being read.
 type readerSplit[T any] struct {
 	position
-	out connector.SplitOutput[T]
+	out   connector.SplitOutput[T]
+	stats *splitMetrics
 }
 
 // run is records of one partition, and the bytes of those values that are not copied yet.
@@ -58,10 +62,23 @@ type run struct {
 	partition
 	records []*kgo.Record
 	bytes   int
+	high    int64 // the partition's end when they were fetched
+}
+
+// fetchError is why a partition cannot be read, and for an offset that is not there what is.
+type fetchError struct {
+	partition
+	err         error
+	first, last int64
 }
 
 func newReader[T any](cfg *sourceConfig, values Decoder[T], ctx connector.ReaderContext) *reader[T] {
-	r := &reader[T]{cfg: cfg, ctx: ctx, values: values, splits: map[partition]*readerSplit[T]{}, batches: make(chan []run, 1)}
+	if ctx.Context == nil {
+		ctx.Context = context.Background()
+	}
+	r := &reader[T]{
+		cfg: cfg, ctx: ctx, values: values, splits: map[partition]*readerSplit[T]{}, batches: make(chan []run, 1), metrics: newReaderMetrics(ctx.Metrics),
+	}
 	if k, ok := values.(keeper); ok {
 		r.stable = k.keepsValue()
 	}
@@ -71,6 +88,7 @@ func newReader[T any](cfg *sourceConfig, values Decoder[T], ctx connector.Reader
 // AddSplits implements connector.Reader.
 func (r *reader[T]) AddSplits(splits []connector.Split, out connector.Output[T]) error {
 	add := map[string]map[int32]kgo.Offset{}
+	var ps []position
 	for _, s := range splits {
 		p, rest, err := readPosition(s.Data)
 		if err != nil || len(rest) > 0 {
@@ -79,19 +97,27 @@ func (r *reader[T]) AddSplits(splits []connector.Split, out connector.Output[T])
 		if r.splits[p.partition] != nil {
 			return fmt.Errorf("split %q was given twice", s.ID)
 		}
-		sp := &readerSplit[T]{position: p, out: out.Split(s.ID)}
+		sp := &readerSplit[T]{position: p, out: out.Split(s.ID), stats: r.metrics.split(p)}
 		r.splits[p.partition] = sp
 		r.order = append(r.order, sp)
+		if sp.over() {
+			r.finish(sp, out)
+			continue
+		}
+		ps = append(ps, p)
 		if add[p.topic] == nil {
 			add[p.topic] = map[int32]kgo.Offset{}
 		}
 		add[p.topic][p.num] = p.start()
 	}
+	if len(ps) == 0 {
+		return nil
+	}
 	if r.cl != nil {
 		r.cl.AddConsumePartitions(add)
 		return nil
 	}
-	if err := r.open(add); err != nil {
+	if err := r.open(add, ps); err != nil {
 		return connector.Permanent(fmt.Errorf("kafka client: %w", err))
 	}
 	return nil
@@ -105,28 +131,40 @@ func (p *position) start() kgo.Offset {
 	return kgo.NewOffset().At(p.offset).WithEpoch(p.epoch)
 }
 
-func (r *reader[T]) open(partitions map[string]map[int32]kgo.Offset) (err error) {
+// over reports that a bounded partition is at its end.
+func (p *position) over() bool { return p.stop != unset && p.offset >= p.stop }
+
+func (r *reader[T]) open(partitions map[string]map[int32]kgo.Offset, first []position) (err error) {
+	size := r.fetchSize(1)
 	opts := r.cfg.options(fmt.Sprintf("%s-%s-%d", r.ctx.Job, r.ctx.Operator, r.ctx.Subtask), r.ctx.Logger)
 	opts = append(opts,
 		kgo.ConsumePartitions(partitions),
 		// An offset that is not there must never be replaced by another one silently.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchBytes),
-		kgo.MaxConcurrentFetches(max(1, r.ctx.BufferBytes/fetchBytes-2)),
+		kgo.FetchMaxBytes(size), kgo.FetchMaxPartitionBytes(size),
 		// Control records move the position over the ends of transactions.
 		kgo.KeepControlRecords(),
 		kgo.WithPools(&recordPool{}),
 	)
-	if r.ctx.ExactlyOnce {
+	if r.cfg.readsCommitted(r.ctx.ExactlyOnce) {
 		opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	}
-	if r.cl, err = kgo.NewClient(opts...); err != nil {
+	if r.cl, err = kgo.NewClient(append(opts, r.cfg.extraSource...)...); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel, r.ended = cancel, make(chan struct{})
-	go r.fetch(ctx) // Close waits for it; its error goes to failure
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancel(r.ctx.Context)
+	r.ended.Go(func() { r.fetch(ctx, first, size) }) // Close waits for it; its error goes to failure
+	if r.cfg.group != "" {
+		r.commits = newGroupCommits(r.cl, r.cfg.group, r.ctx.Logger, r.metrics)
+		r.ended.Go(func() { r.commits.run(ctx) }) // Close waits for it; it counts its errors
+	}
 	return nil
+}
+
+// fetchSize is what one fetch may bring: the client keeps one of each broker, beside the one at hand and the one handed over.
+func (r *reader[T]) fetchSize(brokers int) int32 {
+	return int32(min(max(r.ctx.BufferBytes/(brokers+2), 64<<10), r.cfg.fetchBytes))
 }
 
 // recordPool keeps the slices that records are decoded into.
@@ -144,27 +182,36 @@ func (p *recordPool) GetRecords(n int) []kgo.Record {
 func (p *recordPool) PutRecords(s []kgo.Record) { p.pool.Put(&s) }
 
 // fetch hands over what the client gets.
-func (r *reader[T]) fetch(ctx context.Context) {
-	defer close(r.ended)
+func (r *reader[T]) fetch(ctx context.Context, first []position, size int32) {
+	if err := r.verify(ctx, first); err != nil {
+		r.fail(ctx, &fetchError{err: err})
+		return
+	}
 	for {
-		fetches := r.cl.PollRecords(ctx, fetchRecords)
+		fetches := r.cl.PollRecords(ctx, r.cfg.fetchRecords)
 		if ctx.Err() != nil {
 			return
 		}
 		var runs []run
-		var failed error
+		var failed *fetchError
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			id := partition{p.Topic, p.Partition}
 			if p.Err != nil && failed == nil {
-				failed = r.explain(ctx, partition{p.Topic, p.Partition}, p.Err)
+				failed = &fetchError{partition: id, err: p.Err}
 			}
 			if len(p.Records) > 0 {
-				run := run{partition: partition{p.Topic, p.Partition}, records: p.Records}
+				run := run{partition: id, records: p.Records, high: p.HighWatermark}
 				for _, rec := range p.Records {
 					run.bytes += len(rec.Value)
 				}
 				runs = append(runs, run)
 			}
 		})
+		if failed != nil {
+			// What else came with it may be from behind a gap: it is not handed over.
+			r.fail(ctx, failed)
+			return
+		}
 		if len(runs) > 0 {
 			select {
 			case r.batches <- runs:
@@ -173,20 +220,74 @@ func (r *reader[T]) fetch(ctx context.Context) {
 			}
 			r.ctx.Wake()
 		}
-		if failed != nil {
-			r.failure.Store(&failed)
-			r.ctx.Wake()
-			return
+		if n := r.fetchSize(len(r.cl.DiscoveredBrokers())); n != size {
+			size = n
+			r.cl.UpdateFetchMaxBytes(n, n)
 		}
 	}
 }
 
-// explain makes a partition's error the job's.
-func (r *reader[T]) explain(ctx context.Context, p partition, err error) error {
-	if errors.Is(err, kerr.OffsetOutOfRange) {
-		return connector.Permanent(fmt.Errorf("partition %s: the job's offset is not in the log any more (retention has passed it, or the topic was made anew): %w", p, err))
+// verify checks that the topics are those that the positions are of.
+func (r *reader[T]) verify(ctx context.Context, first []position) error {
+	var parts []partition
+	for _, p := range first {
+		parts = append(parts, p.partition)
 	}
-	return classify(fmt.Errorf("partition %s: %w", p, err))
+	return persist(ctx, r.ctx.Logger, "look at the topics", func(ctx context.Context) error {
+		topics, err := describe(ctx, r.cl, topicsOf(parts))
+		if err != nil {
+			return err
+		}
+		for _, t := range topics {
+			for _, p := range first {
+				if p.topic == deref(t.Topic) && p.topicID != t.TopicID {
+					return connector.Permanent(recreated(p.topic))
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// fail has the next Poll return an error, once everything that was handed over before is read.
+func (r *reader[T]) fail(ctx context.Context, f *fetchError) {
+	if errors.Is(f.err, kerr.OffsetOutOfRange) {
+		f.first, f.last = -1, -1
+		adm := kadm.NewClient(r.cl)
+		ask, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		if l, err := adm.ListStartOffsets(ask, f.topic); err == nil {
+			if o, err := lookUp(l, f.partition); err == nil {
+				f.first = o
+			}
+		}
+		if l, err := adm.ListEndOffsets(ask, f.topic); err == nil {
+			if o, err := lookUp(l, f.partition); err == nil {
+				f.last = o
+			}
+		}
+	}
+	r.failure.Store(f)
+	r.ctx.Wake()
+}
+
+// explain makes a partition's error the job's.
+func (r *reader[T]) explain(f *fetchError) error {
+	if f.topic == "" {
+		return f.err
+	}
+	s := r.splits[f.partition]
+	if errors.Is(f.err, kerr.OffsetOutOfRange) && s != nil {
+		if s.offset == earliest {
+			return fmt.Errorf("partition %s: retention was faster than the first fetch: %w", f.partition, f.err)
+		}
+		return connector.Permanent(fmt.Errorf("partition %s: offset %d, where the job is, is not there: the log holds offsets %d to %d; retention has passed it, or the log was cut; nothing is skipped unasked (start the job without its state to go on at the earliest record): %w",
+			f.partition, s.offset, f.first, f.last, f.err))
+	}
+	if loss, ok := errors.AsType[*kgo.ErrDataLoss](f.err); ok {
+		return connector.Permanent(fmt.Errorf("partition %s: the log was cut: what the job has read up to offset %d is valid up to offset %d only: %w", f.partition, loss.ConsumedTo, loss.ResetTo, f.err))
+	}
+	return classify(fmt.Errorf("partition %s: %w", f.partition, f.err))
 }
 
 // NoMoreSplits implements connector.Reader.
@@ -202,22 +303,35 @@ func (r *reader[T]) Poll(out connector.Output[T]) (connector.Status, error) {
 			return r.rest()
 		}
 	}
+	defer r.publish()
 	for len(r.runs) > 0 {
 		run := &r.runs[0]
 		s := r.splits[run.partition]
-		if s == nil {
-			return 0, fmt.Errorf("partition %s: records of a partition that is not read here", run.partition)
+		if s != nil && s.stats != nil {
+			s.stats.high.Store(run.high)
 		}
 		for r.next < len(run.records) {
 			rec := run.records[r.next]
-			if err := r.collect(s, run, rec); err != nil {
-				return 0, err
-			}
+			if s != nil {
+				if err := r.collect(s, run, rec, out); err != nil {
+					return 0, err
+				}
+				if s.over() {
+					r.finish(s, out)
+					s = nil
+				}
+			} // else it is behind the end of a bounded partition
 			rec.Recycle()
 			r.next++
 			if out.Yield() {
+				if s != nil {
+					s.stats.position.Store(s.offset)
+				}
 				return connector.More, nil
 			}
+		}
+		if s != nil {
+			s.stats.position.Store(s.offset)
 		}
 		r.runs, r.next = r.runs[1:], 0
 	}
@@ -225,10 +339,18 @@ func (r *reader[T]) Poll(out connector.Output[T]) (connector.Status, error) {
 	return connector.More, nil
 }
 
+// publish tells the metrics what was read.
+func (r *reader[T]) publish() {
+	r.metrics.records.Add(r.count)
+	r.metrics.bytes.Add(r.bytes)
+	r.metrics.bytesIn.Add(r.bytes)
+	r.count, r.bytes = 0, 0
+}
+
 // rest is what a Poll leaves when nothing is at hand.
 func (r *reader[T]) rest() (connector.Status, error) {
-	if err := r.failure.Load(); err != nil && len(r.batches) == 0 {
-		return 0, *err
+	if f := r.failure.Load(); f != nil && len(r.batches) == 0 {
+		return 0, r.explain(f)
 	}
 	if r.noMore && len(r.order) == 0 {
 		return connector.End, nil
@@ -237,8 +359,14 @@ func (r *reader[T]) rest() (connector.Status, error) {
 }
 
 // collect emits one record and moves the position behind it.
-func (r *reader[T]) collect(s *readerSplit[T], run *run, rec *kgo.Record) error {
-	if rec.Attrs.IsControl() {
+func (r *reader[T]) collect(s *readerSplit[T], run *run, rec *kgo.Record, out connector.Output[T]) error {
+	switch {
+	case rec.Offset < s.offset:
+		return fmt.Errorf("partition %s: the client went back from offset %d to %d", s.partition, s.offset, rec.Offset)
+	case s.stop != unset && rec.Offset >= s.stop:
+		s.offset = s.stop
+		return nil
+	case rec.Attrs.IsControl():
 		s.offset, s.epoch = rec.Offset+1, rec.LeaderEpoch
 		return nil
 	}
@@ -252,11 +380,31 @@ func (r *reader[T]) collect(s *readerSplit[T], run *run, rec *kgo.Record) error 
 	}
 	value, err := r.values.Decode(&r.record)
 	if err != nil {
-		return connector.Permanent(fmt.Errorf("record %s@%d cannot be decoded: %w", s.partition, rec.Offset, err))
+		if err := r.poison(s, err, out); err != nil {
+			return err
+		}
+	} else {
+		s.out.Collect(value, event.At(rec.Timestamp))
 	}
-	s.out.Collect(value, event.At(rec.Timestamp))
 	s.offset, s.epoch = rec.Offset+1, rec.LeaderEpoch
+	r.count++
+	r.bytes += int64(len(rec.Key) + len(rec.Value))
 	return nil
+}
+
+// poison does with a record that cannot be decoded what the options say.
+func (r *reader[T]) poison(s *readerSplit[T], err error, out connector.Output[T]) error {
+	err = fmt.Errorf("record %s@%d cannot be decoded: %w", s.partition, r.record.Offset, err)
+	switch r.cfg.poison.kind {
+	case poisonSkip:
+		r.metrics.errors.Inc()
+		if s.stats.skipped++; s.stats.skipped == 1 {
+			r.ctx.Logger.Warn("skipped a record that cannot be decoded; more of this partition are counted only (numRecordsInErrors)", slog.String("partition", s.String()), slog.Any("err", err))
+		}
+		return nil
+	default:
+		return connector.Permanent(err)
+	}
 }
 
 // copied moves a value out of the fetched bytes.
@@ -270,25 +418,38 @@ func (r *reader[T]) copied(v []byte, run *run) []byte {
 	return r.arena[n:len(r.arena):len(r.arena)]
 }
 
+// finish ends a bounded partition.
+func (r *reader[T]) finish(s *readerSplit[T], out connector.Output[T]) {
+	if r.cl != nil {
+		r.cl.RemoveConsumePartitions(map[string][]int32{s.topic: {s.num}})
+	}
+	delete(r.splits, s.partition)
+	r.order = slices.DeleteFunc(r.order, func(o *readerSplit[T]) bool { return o == s })
+	s.stats.position.Store(s.offset)
+	r.commits.finished(s.position)
+	out.Release(s.String())
+}
+
 // Snapshot implements connector.Reader.
-func (r *reader[T]) Snapshot(int64) ([]connector.Split, error) {
+func (r *reader[T]) Snapshot(checkpoint int64) ([]connector.Split, error) {
 	out := make([]connector.Split, len(r.order))
 	for i, s := range r.order {
 		out[i] = s.split()
+		r.commits.taken(checkpoint, s.position)
 	}
 	return out, nil
 }
 
 // CheckpointComplete implements connector.Reader.
-func (r *reader[T]) CheckpointComplete(int64) {}
+func (r *reader[T]) CheckpointComplete(checkpoint int64) { r.commits.complete(checkpoint) }
 
 // Close implements connector.Reader.
 func (r *reader[T]) Close() error {
-	if r.cl == nil {
-		return nil
+	if r.cl != nil {
+		r.cancel()
+		r.ended.Wait()
+		r.cl.Close()
 	}
-	r.cancel()
-	<-r.ended
-	r.cl.Close()
+	r.metrics.close()
 	return nil
 }

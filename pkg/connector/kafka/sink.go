@@ -4,17 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/event"
 )
-
-// batchBytes is the size of a batch of records for one partition, in bytes.
-const batchBytes = 256 << 10
 
 // Sink writes a topic. A record's timestamp is the stream's, if it has one, else the time of writing.
 func Sink[T any](values Encoder[T], opts ...SinkOption) connector.Sink[T] {
@@ -36,6 +35,12 @@ func (s *sink[T]) Validate() error {
 	if _, own := s.values.(EncodeFunc[T]); len(c.topics) > 1 || len(c.topics) == 0 && !own {
 		errs = append(errs, errors.New("kafka sink: name one topic (Topic)"))
 	}
+	if c.recordBytes < 1 || c.batchBytes > 1<<30 {
+		errs = append(errs, fmt.Errorf("kafka sink: batches of %d bytes with records of %d are out of reason", c.batchBytes, c.recordBytes))
+	}
+	if c.delivery < time.Second {
+		errs = append(errs, fmt.Errorf("kafka sink: a delivery timeout of %v is too short", c.delivery))
+	}
 	if c.txnTimeout < time.Second {
 		errs = append(errs, fmt.Errorf("kafka sink: a transaction timeout of %v is too short", c.txnTimeout))
 	}
@@ -54,8 +59,9 @@ func (s *sink[T]) NewWriter(ctx connector.WriterContext) (connector.Writer[T], e
 	}
 	var err error
 	if w.cl, err = kgo.NewClient(s.cfg.producerOptions(ctx)...); err != nil {
-		return nil, connector.Permanent(fmt.Errorf("kafka client: %w", err))
+		return nil, errors.Join(connector.Permanent(fmt.Errorf("kafka client: %w", err)), w.Close())
 	}
+	w.watch.client.Store(w.cl)
 	return w, nil
 }
 
@@ -68,12 +74,20 @@ func (s *sink[T]) NewCommitter(ctx connector.CommitterContext) (connector.Commit
 }
 
 func (c *sinkConfig) producerOptions(ctx connector.WriterContext) []kgo.Opt {
-	buffer := max(ctx.BufferBytes, batchBytes)
-	return append(c.options(fmt.Sprintf("%s-%s-%d", ctx.Job, ctx.Operator, ctx.Subtask), ctx.Logger),
-		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(batchBytes),
-		kgo.MaxBufferedBytes(buffer), kgo.MaxBufferedRecords(max(1000, buffer/200)), kgo.ProducerLinger(0),
-		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
+	buffer := c.bufferBytes
+	if buffer == 0 {
+		buffer = ctx.BufferBytes
+	}
+	buffer = max(buffer, c.batchBytes)
+	opts := append(c.options(fmt.Sprintf("%s-%s-%d", ctx.Job, ctx.Operator, ctx.Subtask), ctx.Logger),
+		kgo.RequiredAcks(c.acks), kgo.ProducerBatchCompression(c.compression), kgo.ProducerBatchMaxBytes(int32(c.batchBytes)),
+		kgo.MaxBufferedBytes(buffer), kgo.MaxBufferedRecords(max(10_000, buffer/100)), kgo.ProducerLinger(c.linger),
+		kgo.RecordPartitioner(chosen{c.partitioner.make(ctx.Subtask)}),
 	)
+	if c.acks != kgo.AllISRAcks() {
+		opts = append(opts, kgo.DisableIdempotentWrite())
+	}
+	return opts
 }
 
 // writer writes one subtask's records: with one client, or with one for each transaction.
@@ -92,6 +106,9 @@ type writer[T any] struct {
 	arena   []byte
 	slabs   slabs
 	failure atomic.Pointer[error]
+	metrics *writerMetrics
+	watch   *watch
+	large   int64 // records that were skipped for their size
 }
 
 func newWriter[T any](cfg *sinkConfig, values Encoder[T], ctx connector.WriterContext) *writer[T] {
@@ -102,19 +119,38 @@ func newWriter[T any](cfg *sinkConfig, values Encoder[T], ctx connector.WriterCo
 	if l, ok := values.(lender); ok {
 		w.lends = l.lendsRecord()
 	}
-	w.slabs.failed = w.fail
+	if ctx.Context == nil {
+		w.ctx.Context = context.Background()
+	}
+	w.metrics = newWriterMetrics(ctx.Metrics)
+	w.slabs.done = w.done
+	w.watch = newWatch(cfg.delivery, func() int64 { return w.metrics.sent.Value() + w.metrics.errors.Value() }, func(err error) { w.fail(w.topic, err) })
 	return w
 }
 
-// fail ends the task because a record could not be written. From any goroutine; the first one counts.
-func (w *writer[T]) fail(rec *kgo.Record, err error) {
-	if errors.Is(err, kgo.ErrClientClosed) {
-		return // Close
+// done is every record's promise. They are called one after another, on a goroutine of the client's.
+func (w *writer[T]) done(rec *kgo.Record, err error) {
+	if err == nil {
+		w.metrics.sent.Inc()
+		w.metrics.bytes.Add(int64(len(rec.Key) + len(rec.Value)))
+		return
+	}
+	w.metrics.errors.Inc()
+	w.fail(rec.Topic, err)
+}
+
+// fail ends the task because records could not be written. From any goroutine; the first one counts.
+func (w *writer[T]) fail(topic string, err error) {
+	if errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled) {
+		return // Close, or the task's end
 	}
 	if w.txns != nil {
 		err = w.txns.explain(err)
 	}
-	err = classify(fmt.Errorf("write to topic %q: %w", rec.Topic, err))
+	if errors.Is(err, kerr.MessageTooLarge) {
+		err = connector.Permanent(fmt.Errorf("a record or batch is larger than the broker takes (max.message.bytes of the topic); MaxRecordBytes bounds records, BatchBytes batches: %w", err))
+	}
+	err = classify(fmt.Errorf("write to topic %q: %w", topic, err))
 	if w.failure.CompareAndSwap(nil, &err) {
 		w.ctx.Fail(err)
 	}
@@ -140,6 +176,11 @@ func (w *writer[T]) Write(v T, ts event.Time) error {
 	if w.lends {
 		w.view.Value = w.copied(w.view.Value)
 	}
+	if n := w.view.size(); n > w.cfg.recordBytes {
+		if done, err := w.oversize(n); done || err != nil {
+			return err
+		}
+	}
 	if w.slab == nil || w.slab.used == len(w.slab.records) {
 		w.slab = w.slabs.get()
 	}
@@ -152,6 +193,29 @@ func (w *writer[T]) Write(v T, ts event.Time) error {
 	}
 	w.cl.Produce(w.ctx.Context, rec, w.slab.promise)
 	return nil
+}
+
+// size is the bytes of a record.
+func (r *Record) size() int {
+	n := len(r.Key) + len(r.Value)
+	for i := range r.Headers {
+		n += len(r.Headers[i].Key) + len(r.Headers[i].Value) + 10
+	}
+	return n
+}
+
+// oversize does with the record at hand, which is too large, what the options say; true says that it is done with.
+func (w *writer[T]) oversize(size int) (bool, error) {
+	switch w.cfg.oversize.kind {
+	case poisonSkip:
+		w.metrics.errors.Inc()
+		if w.large++; w.large == 1 {
+			w.ctx.Logger.Warn("skipped a record that is too large; more are counted only (numRecordsSendErrors)", slog.String("topic", w.view.Topic), slog.Int("bytes", size), slog.Int("limit", w.cfg.recordBytes))
+		}
+		return true, nil
+	default:
+		return false, connector.Permanent(fmt.Errorf("a record of %d bytes for topic %q is larger than %d (MaxRecordBytes): allow larger ones here and on the topic (max.message.bytes), or say what becomes of them (OnOversize)", size, w.view.Topic, w.cfg.recordBytes))
+	}
 }
 
 func (w *writer[T]) copied(v []byte) []byte {
@@ -168,11 +232,13 @@ func (w *writer[T]) copied(v []byte) []byte {
 
 // Flush implements connector.Writer.
 func (w *writer[T]) Flush(ctx context.Context) error {
+	start := time.Now()
 	if w.cl != nil && w.cfg.guarantee != none {
 		if err := w.cl.Flush(ctx); err != nil {
 			return err
 		}
 	}
+	w.metrics.flushed.Store(int64(time.Since(start)))
 	// That the flush has ended says nothing about the records: their promises do.
 	if err := w.failure.Load(); err != nil {
 		return *err
@@ -182,7 +248,9 @@ func (w *writer[T]) Flush(ctx context.Context) error {
 
 // begin starts the next transaction.
 func (w *writer[T]) begin() (err error) {
-	w.cl, err = w.txns.begin()
+	if w.cl, err = w.txns.begin(); err == nil {
+		w.watch.client.Store(w.cl)
+	}
 	return err
 }
 
@@ -226,6 +294,7 @@ func (w *writer[T]) SinkState() []byte {
 
 // Close implements connector.Writer.
 func (w *writer[T]) Close() error {
+	w.watch.stop()
 	if w.txns != nil {
 		w.txns.close()
 		return nil

@@ -20,7 +20,8 @@ type slab struct {
 
 // slabs is the slabs of one writer. The records in flight bound how many there are.
 type slabs struct {
-	failed func(*kgo.Record, error)
+	// done is called for each record that was answered for, before it is used again.
+	done func(*kgo.Record, error)
 
 	mu   sync.Mutex
 	free []*slab
@@ -38,9 +39,7 @@ func (p *slabs) get() *slab {
 	if s == nil {
 		s = &slab{}
 		s.promise = func(r *kgo.Record, err error) {
-			if err != nil {
-				p.failed(r, err)
-			}
+			p.done(r, err)
 			*r = kgo.Record{} // lets go of the value
 			if s.open.Add(-1) == 0 {
 				p.mu.Lock()

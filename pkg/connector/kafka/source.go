@@ -18,7 +18,7 @@ type source[T any] struct {
 }
 
 // Bounded implements connector.Source.
-func (s *source[T]) Bounded() bool { return false }
+func (s *source[T]) Bounded() bool { return s.cfg.stop.kind != never }
 
 // Validate implements connector.Source.
 func (s *source[T]) Validate() error {
@@ -32,6 +32,10 @@ func (s *source[T]) Validate() error {
 	}
 	if c.patternErr != nil {
 		errs = append(errs, fmt.Errorf("kafka source: topic pattern: %w", c.patternErr))
+	}
+	errs = append(errs, c.start.validate(c, false), c.stop.validate(c, true))
+	if c.discovery < 0 {
+		errs = append(errs, fmt.Errorf("kafka source: partitions cannot be looked for every %v", c.discovery))
 	}
 	return errors.Join(errs...)
 }
