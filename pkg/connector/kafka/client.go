@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
 )
 
 const (
@@ -41,26 +43,37 @@ const (
 	refused                // wrong for good
 )
 
-// judge says what an error means.
+// judge says what an error means. What is not known is tried again: a restart strategy bounds it.
 func judge(err error) verdict {
 	if k, ok := errors.AsType[*kerr.Error](err); ok {
 		switch k {
 		case kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.SaslAuthenticationFailed:
 			return suspect
+		case kerr.IllegalSaslState, kerr.UnsupportedSaslMechanism, kerr.UnsupportedVersion,
+			kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
+			kerr.InvalidTopicException, kerr.InvalidTransactionTimeout, kerr.InvalidTimestamp, kerr.InvalidRecord, kerr.MessageTooLarge, kerr.RecordListTooLarge,
+			kerr.PolicyViolation, kerr.InvalidGroupID:
+			return refused
 		}
-		if k.Retriable {
-			return retry
-		}
+		return retry
+	}
+	if base.ClassOf(err) == base.ClassPermanent {
 		return refused
 	}
 	if _, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok {
 		return suspect // the broker hung up at the first word: TLS or SASL is missing, or it is going down
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return suspect
 	}
 	return retry
 }
 
 // classify makes an error Permanent if a restart cannot mend it.
 func classify(err error) error {
+	if _, ok := errors.AsType[restartable](err); ok {
+		return err
+	}
 	if err != nil && judge(err) != retry {
 		return connector.Permanent(explain(err))
 	}

@@ -13,13 +13,14 @@ import (
 
 // committer finishes the transactions of writers that are gone.
 type committer struct {
-	cfg   *sinkConfig
-	ctx   connector.CommitterContext
-	admin *admin
+	cfg     *sinkConfig
+	ctx     connector.CommitterContext
+	admin   *admin
+	metrics *committerMetrics
 }
 
 func newCommitter(cfg *sinkConfig, ctx connector.CommitterContext) *committer {
-	return &committer{cfg: cfg, ctx: ctx, admin: newAdmin(&cfg.connection, fmt.Sprintf("%s-%s-recovery", ctx.Job, ctx.Operator), ctx.Logger)}
+	return &committer{cfg: cfg, ctx: ctx, admin: newAdmin(&cfg.connection, fmt.Sprintf("%s-%s-recovery", ctx.Job, ctx.Operator), ctx.Logger), metrics: newCommitterMetrics(ctx.Metrics)}
 }
 
 // Recover implements connector.Committer. Its order is what exactly once stands on:
@@ -51,6 +52,9 @@ func (c *committer) Recover(ctx context.Context, r connector.Recovery) error {
 			sinks = append(sinks, s)
 		}
 	}
+	if err := c.look(ctx); err != nil {
+		return err
+	}
 	if err := c.commit(ctx, r, prepared); err != nil {
 		return err
 	}
@@ -66,42 +70,79 @@ func (c *committer) Recover(ctx context.Context, r connector.Recovery) error {
 	return nil
 }
 
+// look checks that the topic is there.
+func (c *committer) look(ctx context.Context) error {
+	return persist(ctx, c.ctx.Logger, "look at the topic", func(ctx context.Context) error {
+		cl, err := c.admin.client(true)
+		if err == nil && len(c.cfg.topics) > 0 {
+			_, err = describe(ctx, cl, c.cfg.topics)
+		}
+		return err
+	})
+}
+
 // commit does steps 1 and 2.
 func (c *committer) commit(ctx context.Context, r connector.Recovery, prepared []*committable) error {
-	var lost, done, toCommit []*committable
+	by := map[fate][]*committable{}
+	c.metrics.total.Add(int64(len(prepared)))
 	for _, x := range prepared {
 		f, err := c.admin.fate(ctx, x)
 		if err != nil {
 			return err
 		}
-		switch {
-		case f == open:
-			toCommit = append(toCommit, x)
-		case f == committed:
-			done = append(done, x)
-		case f == reused && r.Committed == 0:
+		if f == reused && r.Committed == 0 {
 			// Without a ledger (a savepoint that was carried elsewhere) the rule stands in: an id is used again only when its commit is recorded.
 			c.ctx.Logger.Warn("the broker does not know any more what became of a transaction; its id was used again, so it was committed", slog.String("transaction", x.id), slog.Int64("checkpoint", x.checkpoint))
-			done = append(done, x)
-		default:
-			c.ctx.Logger.Error("a prepared transaction is lost", slog.String("transaction", x.String()), slog.String("state", f.String()))
-			lost = append(lost, x)
+			f = committed
 		}
+		by[f] = append(by[f], x)
 	}
-	if len(lost) > 0 {
-		if len(done) > 0 {
-			return connector.Permanent(fmt.Errorf("sink_lost_transactions: %d of the %d transactions that checkpoint %d prepared are lost, the first one %v, and %d are committed: going on would lose records, going back would double some",
-				len(lost), len(prepared), r.Checkpoint, lost[0], len(done)))
-		}
-		return fmt.Errorf("%w: %d of %d, the first one %v", connector.ErrAborted, len(lost), len(prepared), lost[0])
+	switch lost, unknown := by[aborted], by[reused]; {
+	case len(unknown) > 0:
+		c.metrics.failed.Add(int64(len(unknown)))
+		return connector.Permanent(fmt.Errorf("%s: %d of the %d transactions that checkpoint %d prepared were neither recorded as committed nor does the broker know them any more, the first one %v: somebody else has used its id, or its record expired; going on could lose records, going back could double some",
+			lostTransactions, len(unknown), len(prepared), r.Checkpoint, unknown[0]))
+	case len(lost) > 0 && len(by[committed]) > 0:
+		c.metrics.failed.Add(int64(len(lost)))
+		return connector.Permanent(fmt.Errorf("%s: %d of the %d transactions that checkpoint %d prepared were aborted, the first one %v, and %d are committed: going on would lose records, going back would double some",
+			lostTransactions, len(lost), len(prepared), r.Checkpoint, lost[0], len(by[committed])))
+	case len(lost) > 0:
+		c.metrics.failed.Add(int64(len(lost)))
+		return fmt.Errorf("%w: %d of %d, the first one %v; the others are not committed", connector.ErrAborted, len(lost), len(prepared), lost[0])
 	}
-	for _, x := range toCommit {
+	c.metrics.already.Add(int64(len(by[committed])))
+	for _, x := range by[open] {
 		if err := c.admin.commit(ctx, x); err != nil {
 			return err
 		}
+		c.metrics.done.Inc()
 		c.ctx.Logger.Info("committed a transaction of the restored checkpoint", slog.String("transaction", x.id), slog.Int64("checkpoint", x.checkpoint), slog.Int64("records", x.records))
 	}
 	return nil
+}
+
+// lostTransactions begins the errors that say that output is lost, or may be.
+const lostTransactions = "sink_lost_transactions"
+
+// StillOpen reports whether nothing of what a checkpoint prepared is committed, so that going back behind it doubles nothing. Without its committables (its metadata is
+// damaged) nobody can tell.
+func (c *committer) StillOpen(ctx context.Context, r connector.Recovery) (bool, error) {
+	seen := false
+	for _, b := range r.Committables {
+		x, err := readCommittable(b)
+		if err != nil {
+			return false, connector.Permanent(err)
+		}
+		if x.checkpoint != r.Checkpoint {
+			continue // of an older one, which r may be known by
+		}
+		seen = true
+		f, err := c.admin.fate(ctx, &x)
+		if err != nil || f == committed || f == reused {
+			return false, err
+		}
+	}
+	return seen, nil
 }
 
 // clear does steps 3 and 4 for one name.
@@ -125,7 +166,7 @@ func (c *committer) clear(ctx context.Context, s sinkState, keep map[string]bool
 		for id := range fence {
 			err := c.admin.fence(ctx, id, c.cfg.txnTimeout)
 			if errors.Is(err, kerr.InvalidTransactionTimeout) {
-				return connector.Permanent(fmt.Errorf("the broker does not allow a transaction timeout of %v: lower TransactionTimeout, or raise the broker's transaction.max.timeout.ms: %w", c.cfg.txnTimeout, err))
+				return badTimeout(c.cfg.txnTimeout, err)
 			}
 			if err != nil {
 				return fmt.Errorf("transactional id %q: %w", id, err)

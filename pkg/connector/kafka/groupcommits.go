@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,7 +51,7 @@ func (g *groupCommits) complete(checkpoint int64) {
 	if g == nil {
 		return
 	}
-	due := append(g.pending[checkpoint], g.ends...)
+	due := slices.Concat(g.pending[checkpoint], g.ends)
 	for c := range g.pending {
 		if c <= checkpoint {
 			delete(g.pending, c)

@@ -249,7 +249,7 @@ func apply[C any](conn *connection, c *C, what string, own map[string]func(*C, s
 
 var jaasOption = regexp.MustCompile(`(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"`)
 
-// jaas takes user and password out of Java's form of them: org.apache.kafka...LoginModule required username="u" password="p";
+// jaas takes user and password out of Java's form of them, org.apache.kafka...LoginModule required username="u" password="p";, and nothing else.
 func (c *connection) jaas(v string) error {
 	var user, password string
 	found := 0

@@ -55,6 +55,7 @@ func (s *sink[T]) NewWriter(ctx connector.WriterContext) (connector.Writer[T], e
 	w := newWriter(s.cfg, s.values, ctx)
 	if s.cfg.guarantee == exactlyOnce {
 		w.txns = newTransactions(s.cfg, ctx)
+		w.metrics.transactions(ctx.Metrics, w.txns)
 		return w, nil
 	}
 	var err error

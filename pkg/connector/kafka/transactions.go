@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,6 +31,8 @@ type transactions struct {
 	admin  *admin
 
 	current *transaction // task's goroutine
+	// running is id and deadline of the open transaction, nil for none.
+	running atomic.Pointer[committable]
 
 	mu sync.Mutex
 	// prepared, committed and free are guarded by mu, oldest first. A transaction belongs to whoever has taken it from its list.
@@ -99,18 +102,49 @@ func (t *transactions) count() {
 	if t.current.records++; t.current.records == 1 {
 		t.current.first = time.Now()
 		t.current.deadline = t.current.first.Add(t.cfg.txnTimeout)
+		t.running.Store(&committable{id: t.current.id, deadline: t.current.deadline})
 	}
 }
 
-// explain says what an error of a write means.
+// explain says what an error of a write means. From any goroutine.
 func (t *transactions) explain(err error) error {
+	x := t.running.Load()
 	switch {
 	case errors.Is(err, kerr.InvalidTransactionTimeout):
-		return connector.Permanent(fmt.Errorf("the broker does not allow a transaction timeout of %v: lower TransactionTimeout, or raise the broker's transaction.max.timeout.ms: %w", t.cfg.txnTimeout, err))
-	case errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.InvalidProducerEpoch):
-		return fmt.Errorf("somebody else writes with a transactional id that begins with %q, or the broker has ended the transaction after its timeout (%v): %w", t.prefix, t.cfg.txnTimeout, err)
+		return badTimeout(t.cfg.txnTimeout, err)
+	case x == nil:
+		return err
+	case errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.InvalidProducerEpoch), errors.Is(err, kerr.InvalidTxnState), errors.Is(err, kerr.InvalidProducerIDMapping):
+		if time.Until(x.deadline) < time.Second {
+			return restartable{fmt.Errorf("the broker has aborted transaction %q, whose time was up (%v, TransactionTimeout): no checkpoint was completed in that time: %w", x.id, t.cfg.txnTimeout, err)}
+		}
+		return connector.Permanent(fmt.Errorf("fenced: somebody else writes with transactional id %q; each job needs a TransactionalIDPrefix of its own: %w", x.id, err))
 	}
 	return err
+}
+
+func badTimeout(d time.Duration, err error) error {
+	return connector.Permanent(fmt.Errorf("the broker does not allow a transaction timeout of %v: lower TransactionTimeout, or raise the broker's transaction.max.timeout.ms: %w", d, err))
+}
+
+// restartable is an error that looks final and is not.
+type restartable struct{ error }
+
+// Unwrap makes its causes known.
+func (r restartable) Unwrap() error { return r.error }
+
+// left is the time until the broker may abort the first of the transactions, and how many there are.
+func (t *transactions) left() (d time.Duration, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d = t.cfg.txnTimeout
+	if x := t.running.Load(); x != nil {
+		d, n = min(d, time.Until(x.deadline)), n+1
+	}
+	for _, x := range t.prepared {
+		d, n = min(d, time.Until(x.deadline)), n+1
+	}
+	return d, n
 }
 
 // prepare ends the first phase: everything is flushed. It returns what is prepared and not known to be committed, older transactions included: who restores this
@@ -126,6 +160,10 @@ func (t *transactions) prepare(ctx context.Context, checkpoint int64) ([][]byte,
 		}
 		x.checkpoint = checkpoint
 		t.current = nil
+		t.running.Store(nil)
+		if d := time.Until(x.deadline); d < t.cfg.txnTimeout/2 {
+			t.ctx.Logger.Warn("half of a transaction's time had passed when it was prepared; the rest is how long the job may be down before its commit", slog.String("transaction", x.id), slog.Int64("checkpoint", checkpoint), slog.Duration("left", d))
+		}
 		t.mu.Lock()
 		t.prepared = append(t.prepared, x)
 		t.mu.Unlock()
@@ -208,8 +246,18 @@ func (t *transactions) state() []byte {
 	return s.append(nil)
 }
 
-// close leaves what is prepared as it is.
+// close leaves what is prepared as it is, and aborts what is not if the broker answers at once: consumers would wait for it until its timeout.
 func (t *transactions) close() {
+	if x := t.current; x != nil && x.records > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		if err := x.cl.AbortBufferedRecords(ctx); err == nil {
+			err = x.cl.EndTransaction(ctx, kgo.TryAbort)
+			if err != nil {
+				t.ctx.Logger.Debug("the open transaction was not aborted", slog.String("transaction", x.id), slog.Any("err", err))
+			}
+		}
+		cancel()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, list := range [][]*transaction{t.prepared, t.committed, t.free, {t.current}} {

@@ -18,3 +18,25 @@ func newWriterMetrics(g *metrics.Group) *writerMetrics {
 	g.Gauge("currentSendTime", func() float64 { return float64(m.flushed.Load()) / float64(time.Millisecond) })
 	return m
 }
+
+// transactions registers how long the broker waits before it aborts the first of a writer's transactions, in ms, and how many are open or prepared.
+func (m *writerMetrics) transactions(g *metrics.Group, t *transactions) {
+	p := g.Sub("KafkaProducer")
+	p.Gauge("transaction-time-left", func() float64 {
+		d, _ := t.left()
+		return float64(d) / float64(time.Millisecond)
+	})
+	p.Gauge("open-transactions", func() float64 {
+		_, n := t.left()
+		return float64(n)
+	})
+}
+
+// committerMetrics are a committer's metrics under Flink's names.
+type committerMetrics struct{ total, done, failed, already *metrics.Counter }
+
+func newCommitterMetrics(g *metrics.Group) *committerMetrics {
+	return &committerMetrics{
+		total: g.Counter("totalCommittables"), done: g.Counter("successfulCommittables"), failed: g.Counter("failedCommittables"), already: g.Counter("alreadyCommittedCommittables"),
+	}
+}

@@ -134,6 +134,9 @@ func (m *master) restorePoint(ctx context.Context, candidates []candidate, ledge
 				return nil, base.WithClass(errors.Join(rerr, why), base.ClassCorrupt)
 			}
 			m.log.Error("checkpoint is damaged, going back to the one before it", slog.Int64("checkpoint", int64(c.id)), slog.Any("err", err))
+			if err := m.giveUp(c, candidates[i+1]); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		err = m.recoverSinks(ctx, &c.Snapshot, ledger, recover)
@@ -155,8 +158,28 @@ func (m *master) restorePoint(ctx context.Context, candidates []candidate, ledge
 			return nil, base.Permanent(fmt.Errorf("%w: going back behind checkpoint %d could double the output of another sink (--allow-duplicates does it): %w", errLost, c.id, err))
 		}
 		m.log.Error("the sink lost what the checkpoint had prepared, going back to the one before it", slog.Int64("checkpoint", int64(c.id)), slog.Any("err", err))
+		if err := m.giveUp(c, candidates[i+1]); err != nil {
+			return nil, err
+		}
 	}
 	return nil, base.WithClass(why, base.ClassCorrupt)
+}
+
+// giveUp records that checkpoint c is void and older is the newest; on the io worker. It comes before the sinks are recovered from older: from then on nobody can tell what
+// became of the transactions of c, and the next restart must not ask.
+func (m *master) giveUp(c, older candidate) error {
+	p := m.pointerOf(older.id, older.path, older.Base != m.dir)
+	if err := m.putRecord(func(r *ha.Job) {
+		if r.Checkpoint != nil && r.Checkpoint.ID > p.ID {
+			r.Checkpoint = &p
+		}
+		r.Retained = slices.DeleteFunc(r.Retained, func(q ha.Pointer) bool { return q.ID > p.ID })
+		r.NextCheckpoint = max(r.NextCheckpoint, int64(c.id)+1)
+	}); err != nil {
+		return fmt.Errorf("record that checkpoint %d is given up: %w", c.id, err)
+	}
+	m.post(func() { m.newest = &p })
+	return nil
 }
 
 // mayGoBack says whether the damaged checkpoint c can be passed over for older without doubling output.
