@@ -38,7 +38,7 @@ func newAdmin(conn *connection, id string, log *slog.Logger) *admin {
 func (a *admin) client(tv2 bool) (*kgo.Client, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	cl, opts := &a.mu.cl, a.conn.options(a.id, a.log)
+	cl, opts := &a.mu.cl, a.conn.options(a.id, a.log, nil)
 	if !tv2 {
 		cl = &a.mu.tv1
 		v := kversion.Stable()

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -24,13 +26,32 @@ const (
 	patience = 5 * time.Second
 )
 
-// connectLog says each attempt to reach a broker that failed.
-type connectLog struct{ log *slog.Logger }
+// connectLog says each attempt to reach a broker that failed, and calls refused when passwords have been refused for a while and none was accepted.
+type connectLog struct {
+	log     *slog.Logger
+	refused func(error)
 
-// OnBrokerConnect implements kgo.HookBrokerConnect.
+	since atomic.Int64 // of the first refusal, in ns since 1970; 0 after a success
+}
+
+// OnBrokerConnect implements kgo.HookBrokerConnect. It is called when a connection is initialised, and its user authenticated.
 func (l *connectLog) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, kgo.ErrClientClosed) {
-		l.log.Warn("no connection to the Kafka broker, trying again", slog.String("peer", net.JoinHostPort(meta.Host, fmt.Sprint(meta.Port))), slog.Any("err", err))
+	if err == nil {
+		l.since.Store(0)
+		return
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) {
+		return
+	}
+	l.log.Warn("no connection to the Kafka broker, trying again", slog.String("peer", net.JoinHostPort(meta.Host, strconv.Itoa(int(meta.Port)))), slog.Any("err", err))
+	if l.refused == nil || !errors.Is(err, kerr.SaslAuthenticationFailed) {
+		return
+	}
+	now := time.Now().UnixNano()
+	if first := l.since.Load(); first == 0 {
+		l.since.Store(now)
+	} else if time.Duration(now-first) >= patience {
+		l.refused(err)
 	}
 }
 
@@ -69,12 +90,12 @@ func judge(err error) verdict {
 	return retry
 }
 
-// classify makes an error Permanent if a restart cannot mend it.
+// classify makes an error Permanent if a restart cannot mend it. A refused password is looked at again by the restart, for some seconds: it may have been changed.
 func classify(err error) error {
 	if _, ok := errors.AsType[restartable](err); ok {
 		return err
 	}
-	if err != nil && judge(err) != retry {
+	if err != nil && (judge(err) == refused || errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)) {
 		return connector.Permanent(explain(err))
 	}
 	return explain(err)

@@ -103,13 +103,13 @@ func (c *connection) validate() []error {
 	return errs
 }
 
-// options are the client's, for one that says who it is by id, and logs to log.
-func (c *connection) options(id string, log *slog.Logger) []kgo.Opt {
+// options are the client's, for one that says who it is by id, and logs to log. refused may be nil: see connectLog.
+func (c *connection) options(id string, log *slog.Logger, refused func(error)) []kgo.Opt {
 	if c.clientID != "" {
 		id = c.clientID
 	}
 	opts := []kgo.Opt{
-		kgo.SeedBrokers(c.servers()...), kgo.ClientID(clip(id, 256)), kgo.WithHooks(&connectLog{log: log}),
+		kgo.SeedBrokers(c.servers()...), kgo.ClientID(clip(id, 256)), kgo.WithHooks(&connectLog{log: log, refused: refused}),
 		kgo.MetadataMinAge(250 * time.Millisecond), kgo.DisableClientMetrics(), kgo.ConnIdleTimeout(time.Minute), kgo.Dialer(c.dial),
 	}
 	if c.mechanism != "" {

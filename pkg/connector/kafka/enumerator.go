@@ -49,7 +49,7 @@ func newEnumerator(cfg *sourceConfig, bounded bool, ctx connector.EnumeratorCont
 
 // Start implements connector.Enumerator.
 func (e *enumerator) Start(ctx context.Context) (err error) {
-	e.cl, err = kgo.NewClient(e.cfg.options(fmt.Sprintf("%s-%s-enumerator", e.ctx.Job(), e.ctx.Operator()), e.ctx.Logger())...)
+	e.cl, err = kgo.NewClient(e.cfg.options(fmt.Sprintf("%s-%s-enumerator", e.ctx.Job(), e.ctx.Operator()), e.ctx.Logger(), nil)...)
 	if err != nil {
 		return connector.Permanent(fmt.Errorf("kafka client: %w", err))
 	}

@@ -136,7 +136,7 @@ func (p *position) over() bool { return p.stop != unset && p.offset >= p.stop }
 
 func (r *reader[T]) open(partitions map[string]map[int32]kgo.Offset, first []position) (err error) {
 	size := r.fetchSize(1)
-	opts := r.cfg.options(fmt.Sprintf("%s-%s-%d", r.ctx.Job, r.ctx.Operator, r.ctx.Subtask), r.ctx.Logger)
+	opts := r.cfg.options(fmt.Sprintf("%s-%s-%d", r.ctx.Job, r.ctx.Operator, r.ctx.Subtask), r.ctx.Logger, func(err error) { r.fail(r.ctx.Context, &fetchError{err: classify(err)}) })
 	opts = append(opts,
 		kgo.ConsumePartitions(partitions),
 		// An offset that is not there must never be replaced by another one silently.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,15 +55,16 @@ func (s *sink[T]) Commits() bool { return s.cfg.guarantee == exactlyOnce }
 func (s *sink[T]) NewWriter(ctx connector.WriterContext) (connector.Writer[T], error) {
 	w := newWriter(s.cfg, s.values, ctx)
 	if s.cfg.guarantee == exactlyOnce {
-		w.txns = newTransactions(s.cfg, ctx)
+		w.txns = newTransactions(s.cfg, ctx, w.refused)
 		w.metrics.transactions(ctx.Metrics, w.txns)
 		return w, nil
 	}
 	var err error
-	if w.cl, err = kgo.NewClient(s.cfg.producerOptions(ctx)...); err != nil {
+	if w.cl, err = kgo.NewClient(s.cfg.producerOptions(ctx, w.refused)...); err != nil {
 		return nil, errors.Join(connector.Permanent(fmt.Errorf("kafka client: %w", err)), w.Close())
 	}
 	w.watch.client.Store(w.cl)
+	w.checks.Go(w.check) // Close waits for it; its error ends the task
 	return w, nil
 }
 
@@ -74,13 +76,13 @@ func (s *sink[T]) NewCommitter(ctx connector.CommitterContext) (connector.Commit
 	return newCommitter(s.cfg, ctx), nil
 }
 
-func (c *sinkConfig) producerOptions(ctx connector.WriterContext) []kgo.Opt {
+func (c *sinkConfig) producerOptions(ctx connector.WriterContext, refused func(error)) []kgo.Opt {
 	buffer := c.bufferBytes
 	if buffer == 0 {
 		buffer = ctx.BufferBytes
 	}
 	buffer = max(buffer, c.batchBytes)
-	opts := append(c.options(fmt.Sprintf("%s-%s-%d", ctx.Job, ctx.Operator, ctx.Subtask), ctx.Logger),
+	opts := append(c.options(fmt.Sprintf("%s-%s-%d", ctx.Job, ctx.Operator, ctx.Subtask), ctx.Logger, refused),
 		kgo.RequiredAcks(c.acks), kgo.ProducerBatchCompression(c.compression), kgo.ProducerBatchMaxBytes(int32(c.batchBytes)),
 		kgo.MaxBufferedBytes(buffer), kgo.MaxBufferedRecords(max(10_000, buffer/100)), kgo.ProducerLinger(c.linger),
 		kgo.RecordPartitioner(chosen{c.partitioner.make(ctx.Subtask)}),
@@ -110,6 +112,8 @@ type writer[T any] struct {
 	metrics *writerMetrics
 	watch   *watch
 	large   int64 // records that were skipped for their size
+	checks  sync.WaitGroup
+	cancel  context.CancelFunc // of ctx.Context
 }
 
 func newWriter[T any](cfg *sinkConfig, values Encoder[T], ctx connector.WriterContext) *writer[T] {
@@ -120,13 +124,37 @@ func newWriter[T any](cfg *sinkConfig, values Encoder[T], ctx connector.WriterCo
 	if l, ok := values.(lender); ok {
 		w.lends = l.lendsRecord()
 	}
-	if ctx.Context == nil {
-		w.ctx.Context = context.Background()
+	life := ctx.Context
+	if life == nil {
+		life = context.Background()
 	}
+	w.ctx.Context, w.cancel = context.WithCancel(life)
 	w.metrics = newWriterMetrics(ctx.Metrics)
 	w.slabs.done = w.done
 	w.watch = newWatch(cfg.delivery, func() int64 { return w.metrics.sent.Value() + w.metrics.errors.Value() }, func(err error) { w.fail(w.topic, err) })
 	return w
+}
+
+// check looks whether the topic is there and may be written, so that a wrong name or password is said within seconds. Sinks that commit have their committer do it.
+func (w *writer[T]) check() {
+	if w.topic == "" {
+		return
+	}
+	err := persist(w.ctx.Context, w.ctx.Logger, "look at the topic", func(ctx context.Context) error {
+		_, err := describe(ctx, w.cl, []string{w.topic})
+		return err
+	})
+	if err != nil && w.ctx.Context.Err() == nil {
+		w.refused(err)
+	}
+}
+
+// refused ends the task because of the connection. From any goroutine.
+func (w *writer[T]) refused(err error) {
+	err = classify(err)
+	if w.failure.CompareAndSwap(nil, &err) {
+		w.ctx.Fail(err)
+	}
 }
 
 // done is every record's promise. They are called one after another, on a goroutine of the client's.
@@ -142,7 +170,7 @@ func (w *writer[T]) done(rec *kgo.Record, err error) {
 
 // fail ends the task because records could not be written. From any goroutine; the first one counts.
 func (w *writer[T]) fail(topic string, err error) {
-	if errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled) {
+	if w.ctx.Context.Err() != nil {
 		return // Close, or the task's end
 	}
 	if w.txns != nil {
@@ -296,6 +324,7 @@ func (w *writer[T]) SinkState() []byte {
 // Close implements connector.Writer.
 func (w *writer[T]) Close() error {
 	w.watch.stop()
+	w.cancel()
 	if w.txns != nil {
 		w.txns.close()
 		return nil
@@ -303,5 +332,6 @@ func (w *writer[T]) Close() error {
 	if w.cl != nil {
 		w.cl.Close()
 	}
+	w.checks.Wait()
 	return nil
 }
