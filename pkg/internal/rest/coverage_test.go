@@ -125,6 +125,7 @@ Every process with a JobManager serves Flink's REST API, under its paths (with a
   ` + "`execution.checkpointing.savepoint-dir`" + `, and, as long as the server listens on loopback, the user's working directory, home directory and temporary directory.
 * A savepoint with ` + "`cancel-job`" + ` is a stop with a savepoint: the job ends FINISHED.
 * ` + "`/taskmanagers/{id}`" + `, the JobManager's environment and metrics have the numbers of a Go process under the names of a JVM's.
+* When the process ends with its job, what was ordered in the last 3 s can still be asked for, once.
 * A request's body may have 10 MB, its headers 64 KB, and 5 s to arrive.
 * ` + "`GET /health/live`, `GET /health/ready`, `GET /metrics`" + ` (for Prometheus) and ` + "`GET /debug/goroutines`" + ` (the stacks of all goroutines, as text) are ours.
 `

@@ -1,12 +1,7 @@
 package rest
 
-import "net"
-
 // Target is target, without a job.
 func (s *Server) Target(dir string) (string, error) { return s.target(dir, nil) }
-
-// SetListener makes Run serve on a listener.
-func (s *Server) SetListener(l net.Listener) { s.listener = l }
 
 // Routes returns the table, as "METHOD PATH", and why each is not served; empty for those that are.
 func Routes() (all []string, why map[string]string) {

@@ -65,6 +65,7 @@ func (r *request) jobs() []jobmanager.JobSummary {
 	ended := 0
 	for i := len(all) - 1; i >= 0; i-- {
 		if all[i].State.Terminal() {
+			r.s.orders.tell(order{job: all[i].ID})
 			if ended++; ended > r.s.history {
 				all = slices.Delete(all, i, i+1)
 			}

@@ -67,6 +67,7 @@ type Server struct {
 	refresh   time.Duration
 	history   int
 	disposals disposals
+	orders    orders
 }
 
 // Listen opens HOST:PORT, or the first of the further ports that is free when PORT is not. The error says what the user can do.
@@ -102,7 +103,7 @@ func Listen(ctx context.Context, address string, more ...int) (net.Listener, err
 
 // New returns a server on a listener, which it closes.
 func New(l net.Listener, cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, log: cfg.Logger, listener: l, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
+	s := &Server{cfg: cfg, log: cfg.Logger, listener: l, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), orders: orders{told: make(chan struct{}, 1)}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -137,13 +138,14 @@ func New(l net.Listener, cfg Config) (*Server, error) {
 // Address is where the server listens.
 func (s *Server) Address() string { return s.listener.Addr().String() }
 
-// Run serves until ctx ends; requests under way have a moment to end.
+// Run serves until ctx ends; requests under way have a moment to end, and clients one to ask how that went which they have just ordered.
 func (s *Server) Run(ctx context.Context) error {
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
 	server := &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // of connections: what clients do wrong
-		// Requests end when ctx does, also those that wait for a job.
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		BaseContext: func(net.Listener) context.Context { return requests },
 	}
 	done := make(chan error, 1) // the one result
 	go func() { done <- server.Serve(s.listener) }()
@@ -151,8 +153,9 @@ func (s *Server) Run(ctx context.Context) error {
 	case err := <-done:
 		return fmt.Errorf("REST: %w", err)
 	case <-ctx.Done():
+		s.linger()
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	drain, cancel := context.WithTimeout(requests, drainTimeout)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
 		_ = server.Close() // what did not end in time is cut off
@@ -360,6 +363,9 @@ func (r *request) job() (*jobmanager.JobDetails, error) {
 	d, err := r.s.cfg.JobManager.Job(id)
 	if errors.Is(err, jobmanager.ErrNotFound) {
 		return nil, failuref(http.StatusNotFound, "Job %s not found", id)
+	}
+	if err == nil && d.State.Terminal() && r.Method == http.MethodGet {
+		r.s.orders.tell(order{job: id})
 	}
 	return d, err
 }

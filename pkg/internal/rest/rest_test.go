@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +26,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/connector/blackhole"
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/internal/rest"
+	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
 	"github.com/rivulet-io/rivulet/pkg/stream"
 )
 
@@ -112,10 +114,30 @@ type world struct {
 	mini   *cluster.Mini
 	fail   atomic.Bool
 	names  map[string]string // $NAME -> value
+	dial   func() io.ReadWriteCloser
+	done   chan error // of the mini
 }
 
 func newWorld(t *testing.T, roots []string, settings ...config.Setting) *world {
-	w := &world{t: t, names: map[string]string{}}
+	return newWorldThat(t, true, roots, settings...)
+}
+
+// newWorldThat is newWorld, of a mini that ends with its job unless it keeps running.
+func newWorldThat(t *testing.T, keepRunning bool, roots []string, settings ...config.Setting) *world {
+	w := &world{t: t, names: map[string]string{}, done: make(chan error, 1)}
+	network := grpcrpc.NewMemory()
+	l, err := network.Listen("rest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.dial = func() io.ReadWriteCloser {
+		c, err := network.Dial(context.Background(), "rest")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
 	build := func(env *stream.Env) error {
 		in := stream.From(env, numbers{count: 100, fail: &w.fail}, event.MonotonousOfSource[int64](), stream.UID("numbers"), stream.Parallelism(1))
 		even := stream.Filter(in, func(n int64) bool { return n%2 == 0 }, stream.Name("even"))
@@ -124,15 +146,15 @@ func newWorld(t *testing.T, roots []string, settings ...config.Setting) *world {
 		return nil
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	var err error
 	w.mini, err = cluster.NewMini(cluster.MiniConfig{
-		Jobs: []cluster.Job{{Name: "sums", Build: build}}, Memory: cluster.NewMemory(), KeepRunning: true, Logger: log,
+		Jobs: []cluster.Job{{Name: "sums", Build: build}}, Memory: cluster.NewMemory(), KeepRunning: keepRunning, Logger: log,
+		Services: []func(context.Context, *cluster.Mini) error{func(ctx context.Context, _ *cluster.Mini) error { return w.server.Run(ctx) }},
 		Settings: append([]config.Setting{{Key: "parallelism.default", Value: "2"}, {Key: "restart-strategy.type", Value: "none"}}, settings...),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.server, err = rest.New(nil, rest.Config{
+	w.server, err = rest.New(l, rest.Config{
 		JobManager: w.mini.JobManager(), Metrics: w.mini.Metrics(), Config: w.mini.Config(), Version: "0.0.0", Roots: roots, Logger: log,
 		Handlers: map[string]http.Handler{"/metrics": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "flink_up 1") })},
 	})
@@ -140,11 +162,11 @@ func newWorld(t *testing.T, roots []string, settings ...config.Setting) *world {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.mini.Run(ctx) }()
+	go func() { w.done <- w.mini.Run(ctx); close(w.done) }()
 	t.Cleanup(func() {
 		cancel()
-		<-done // it says what the job died of, which tests do on purpose
+		for range w.done { //nolint:revive // it says what the job died of, which tests do on purpose
+		}
 	})
 	w.wait("a job", func() bool { return len(w.mini.Jobs()) > 0 })
 	w.names["JOB"] = w.mini.Jobs()[0].String()

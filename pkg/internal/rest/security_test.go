@@ -2,7 +2,6 @@ package rest_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/internal/rest"
-	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
 )
 
 // TestTraversal (attack G1): no encoding of a path leaves the routes. Nothing here reads files, and nothing must begin to.
@@ -186,32 +184,10 @@ func TestLimits(t *testing.T) {
 	})
 }
 
-// serve runs the server on a network in memory.
-func (w *world) serve() (dial func() io.ReadWriteCloser, stop func() error) {
-	network := grpcrpc.NewMemory()
-	l, err := network.Listen("rest")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.server.SetListener(l)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.server.Run(ctx) }()
-	dial = func() io.ReadWriteCloser {
-		c, err := network.Dial(ctx, "rest")
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.t.Cleanup(func() { _ = c.Close() })
-		return c
-	}
-	return dial, func() error { cancel(); return <-done }
-}
-
 func TestConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		dial, stop := w.serve()
+		dial := w.dial
 
 		slow := dial()
 		began := time.Now()
@@ -252,9 +228,6 @@ func TestConnections(t *testing.T) {
 		}
 		if took := time.Since(began); took != 30*time.Second {
 			t.Errorf("an idle connection was closed after %v", took)
-		}
-		if err := stop(); err != nil {
-			t.Error(err)
 		}
 	})
 }

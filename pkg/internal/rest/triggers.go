@@ -67,6 +67,7 @@ func (r *request) cancel() (any, error) {
 	case err != nil:
 		return nil, err
 	}
+	r.s.orders.add(order{job: id})
 	return reply{http.StatusAccepted, empty{}}, nil
 }
 
@@ -119,10 +120,10 @@ func (r *request) triggerSavepoint(stop bool) (any, error) {
 	} else {
 		id, err = r.s.cfg.JobManager.TriggerSavepoint(d.ID, q.Trigger, dir)
 	}
-	return triggered(id, err)
+	return r.triggered(d.ID, id, err)
 }
 
-func triggered(id string, err error) (any, error) {
+func (r *request) triggered(job base.JobID, id string, err error) (any, error) {
 	switch {
 	case errors.Is(err, jobmanager.ErrNoTarget):
 		return nil, failuref(http.StatusBadRequest, "Config key [execution.checkpointing.savepoint-dir] is not set. Property [target-directory] must be provided.")
@@ -131,6 +132,7 @@ func triggered(id string, err error) (any, error) {
 	case err != nil:
 		return nil, err
 	}
+	r.s.orders.add(order{job, id})
 	return reply{http.StatusAccepted, triggerBody{id}}, nil
 }
 
@@ -166,7 +168,8 @@ func (r *request) checkpoint() (any, error) {
 		return nil, err
 	}
 	full := q.Type == "FULL" || q.Type != "INCREMENTAL" && !d.Checkpointing.Incremental
-	return triggered(r.s.cfg.JobManager.TriggerCheckpoint(d.ID, q.Trigger, full))
+	id, err := r.s.cfg.JobManager.TriggerCheckpoint(d.ID, q.Trigger, full)
+	return r.triggered(d.ID, id, err)
 }
 
 // poll returns the request in the path, which asked for a savepoint, or for a checkpoint.
@@ -182,6 +185,9 @@ func (r *request) poll(savepoint bool) (jobmanager.Request, error) {
 	q, err := r.s.cfg.JobManager.Request(d.ID, id)
 	if errors.Is(err, jobmanager.ErrNotFound) || err == nil && savepoint != (q.Kind != snapshotv1.Kind_KIND_CHECKPOINT) {
 		return q, failuref(http.StatusNotFound, "There is no savepoint or checkpoint operation with triggerId=%s for job %s.", id, d.ID)
+	}
+	if q.Done {
+		r.s.orders.tell(order{d.ID, id})
 	}
 	return q, err
 }

@@ -74,8 +74,8 @@ type Spec struct {
 	Metrics   *metrics.Registry
 	Labels    []metrics.Label // host, tm_id
 	// Final, if it is not nil, is called when the metrics of the task will not change any more and have not gone yet, before the Listener is told of its end.
-	Final func()
-	Logger    *slog.Logger
+	Final  func()
+	Logger *slog.Logger
 }
 
 // Options are the job options that a task reads.
