@@ -7,6 +7,7 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/codec"
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/internal/backend"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
@@ -35,28 +36,24 @@ type Keyed[K, I any] struct {
 	Make     func(k *Keyed[K, I]) (KeyedHooks[I], error)
 
 	// State is the backend, Watermark the operator's.
-	State     Backend
+	State     *backend.Keyed
 	Watermark event.Time
 
 	hooks   KeyedHooks[I]
-	event   Timers
-	proc    Timers
+	event   *backend.Timers
+	proc    *backend.Timers
 	key     K
 	decode  bool // the key must be decoded from the backend's
 	current event.Time
 	scratch []byte
 	schema  []byte
-	full    bool // no checkpoint is complete yet: snapshots are whole ones
 	// stopping says that the task ended in the middle of the timers of a watermark.
 	stopping bool
 }
 
 // Open opens the backend and makes the function.
 func (k *Keyed[K, I]) Open(ctx *task.Context) (err error) {
-	k.Ctx, k.Watermark, k.current, k.full = ctx, event.Min, event.None, true
-	if OpenBackend == nil {
-		return errors.New("this program was linked without a state backend")
-	}
+	k.Ctx, k.Watermark, k.current = ctx, event.Min, event.None
 	k.schema = k.KeyCodec.Schema().Encode()
 	if stored := ctx.Restored().KeySchema; len(stored) > 0 {
 		was, err := codec.DecodeSchema(stored)
@@ -67,9 +64,13 @@ func (k *Keyed[K, I]) Open(ctx *task.Context) (err error) {
 			return base.Permanent(fmt.Errorf("restore: %w", err))
 		}
 	}
-	k.State, err = OpenBackend(BackendConfig{Ctx: ctx, Range: base.RangeOf(ctx.Subtask, ctx.Parallelism, ctx.MaxParallelism), KeySchema: k.schema})
+	restored := ctx.Restored()
+	k.State, err = backend.Open(backend.Config{
+		Range: base.RangeOf(ctx.Subtask, ctx.Parallelism, ctx.MaxParallelism), MaxParallelism: ctx.MaxParallelism,
+		Restored: restored.Keyed, Base: restored.Base, Read: ctx.ReadState, Now: ctx.Now,
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("restore: %w", err)
 	}
 	k.event, k.proc = k.State.Timers(eventTimers), k.State.Timers(processingTimers)
 	if k.hooks, err = k.Make(k); err != nil {
@@ -89,7 +90,10 @@ func (k *Keyed[K, I]) Collect(v I, ts event.Time) {
 		return
 	}
 	k.scratch, k.key, k.decode, k.current = enc, key, false, ts
-	k.State.SetKey(enc, base.HashKey(enc))
+	if err := k.State.SetKey(enc, base.HashKey(enc)); err != nil {
+		k.Ctx.Fail(err)
+		return
+	}
 	if err := k.hooks.Each(v, ts); err != nil {
 		k.Ctx.Fail(err)
 	}
@@ -158,7 +162,7 @@ func (k *Keyed[K, I]) callAgain() {
 	}
 }
 
-func (k *Keyed[K, I]) fire(timers Timers, upTo event.Time, processing bool) error {
+func (k *Keyed[K, I]) fire(timers *backend.Timers, upTo event.Time, processing bool) error {
 	for {
 		at, ok := timers.Pop(upTo)
 		if !ok {
@@ -179,7 +183,7 @@ func (k *Keyed[K, I]) fire(timers Timers, upTo event.Time, processing bool) erro
 
 // Snapshot takes a view of the state.
 func (k *Keyed[K, I]) Snapshot(b *exchange.Barrier) (task.Write, error) {
-	write := k.State.Snapshot(b.Full || b.Savepoint || k.full)
+	write := k.State.Snapshot(b.Checkpoint, b.Full, !b.Savepoint)
 	return func(ctx context.Context, store task.SnapshotStore) (*snapshotv1.OperatorAck, error) {
 		keyed, err := write(ctx, store)
 		if err != nil {
@@ -189,13 +193,16 @@ func (k *Keyed[K, I]) Snapshot(b *exchange.Barrier) (task.Write, error) {
 	}, nil
 }
 
-// CheckpointComplete allows incremental snapshots from now on.
+// CheckpointComplete has later snapshots build on this one.
 func (k *Keyed[K, I]) CheckpointComplete(checkpoint, _ int64) error {
 	if checkpoint > 0 {
-		k.full = false
+		k.State.Complete(checkpoint)
 	}
 	return nil
 }
+
+// CheckpointAborted forgets the snapshot.
+func (k *Keyed[K, I]) CheckpointAborted(checkpoint int64) { k.State.Aborted(checkpoint) }
 
 // Close closes the function and the backend.
 func (k *Keyed[K, I]) Close() error {

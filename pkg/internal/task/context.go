@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/internal/backend"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
 	"github.com/rivulet-io/rivulet/pkg/metrics"
@@ -91,11 +92,7 @@ type Host interface {
 }
 
 // StateReader reads a state file at any offset. It is safe for concurrent use.
-type StateReader interface {
-	ReadAt(p []byte, off int64) (int, error)
-	Size() int64
-	Close() error
-}
+type StateReader = backend.Reader
 
 // Context is what an operator may use of its task.
 type Context struct {

@@ -8,6 +8,7 @@ import (
 	"context"
 
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/internal/backend"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
 )
@@ -59,18 +60,10 @@ type Operator interface {
 type Write func(ctx context.Context, store SnapshotStore) (*snapshotv1.OperatorAck, error)
 
 // SnapshotStore makes the state files of one subtask's part of one checkpoint. It is safe for concurrent use.
-type SnapshotStore interface {
-	// Create makes a new state file. shared says that later checkpoints may refer to it.
-	Create(shared bool) (StateFile, error)
-}
+type SnapshotStore = backend.Store
 
 // StateFile is a state file being written.
-type StateFile interface {
-	Write(p []byte) (int, error)
-	// Commit makes the file durable (fsync) and returns its path relative to the checkpoint directory, and its size. Without Commit the file is removed by Abort.
-	Commit() (*snapshotv1.File, error)
-	Abort()
-}
+type StateFile = backend.File
 
 // SourceOperator is an operator at the head of a source task: it has no input and is polled.
 type SourceOperator interface {
