@@ -27,6 +27,9 @@ func serveREST(ctx context.Context, o *Options, m *cluster.Mini, log *slog.Logge
 	if err != nil {
 		return err
 	}
+	if a, ok := o.listener.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		log.Warn("REST is served to other machines, and asks nobody who they are: see to it that only those reach it who may stop jobs", slog.String("address", s.Address()))
+	}
 	log.Info("REST is served", slog.String("address", "http://"+s.Address()))
 	return s.Run(ctx)
 }

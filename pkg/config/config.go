@@ -242,7 +242,29 @@ func source(s Setting) string {
 // secrets are the parts of a key's name that make its value a secret, Flink's list.
 var secrets = [...]string{
 	"password", "secret", "fs.azure.account.key", "apikey", "api-key", "auth-params", "service-key", "token",
-	"basic-auth", "jaas.config", "http-headers", "access-key", "accesskey",
+	"basic-auth", "jaas.config", "http-headers", "access-key", "accesskey", "credential", "private-key", "privatekey", "authorization", "cookie",
+}
+
+// Redact replaces what is before the @ of a URL in a text: a user, and often a password.
+func Redact(text string) string {
+	var b strings.Builder
+	for {
+		before, after, ok := strings.Cut(text, "://")
+		b.WriteString(before)
+		if !ok {
+			return b.String()
+		}
+		b.WriteString("://")
+		end := strings.IndexAny(after, "/?# \t\n\"'")
+		if end < 0 {
+			end = len(after)
+		}
+		if at := strings.LastIndexByte(after[:end], '@'); at >= 0 {
+			b.WriteString("******")
+			after = after[at:]
+		}
+		text = after
+	}
 }
 
 // shown is the value of a setting, or asterisks when its key names a secret.
@@ -253,5 +275,5 @@ func shown(s Setting) string {
 			return "******"
 		}
 	}
-	return s.Value
+	return Redact(s.Value)
 }

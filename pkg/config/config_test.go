@@ -125,3 +125,8 @@ func ExampleParseDuration() {
 	// 10s 10 s <nil>
 	// 1m30s 90 s <nil>
 }
+
+func ExampleRedact() {
+	fmt.Println(Redact("dial kafka://me:hunter2@broker:9092/x?a=@b: refused, as was s3://bucket/a@b"))
+	// Output: dial kafka://******@broker:9092/x?a=@b: refused, as was s3://bucket/a@b
+}

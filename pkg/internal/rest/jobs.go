@@ -473,7 +473,7 @@ func (r *request) exceptions() (any, error) {
 
 func exceptionOf(e execution.Exception) *exceptionBody {
 	name := failureName(e.Failure.Class)
-	b := &exceptionBody{Name: name, Stack: name + ": " + e.Failure.Message, At: millis(e.Failure.At, -1), Task: e.Task, TaskManager: e.TaskManager, Endpoint: e.Endpoint, Location: e.Endpoint}
+	b := &exceptionBody{Name: name, Stack: name + ": " + config.Redact(e.Failure.Message), At: millis(e.Failure.At, -1), Task: e.Task, TaskManager: e.TaskManager, Endpoint: e.Endpoint, Location: e.Endpoint}
 	if e.Failure.Stack != "" {
 		b.Stack += "\n" + e.Failure.Stack
 	}

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -112,6 +113,9 @@ func New(l net.Listener, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.hosts = []string{"localhost", strings.ToLower(name)}
+	if name, err := os.Hostname(); err == nil {
+		s.hosts = append(s.hosts, strings.ToLower(name))
+	}
 	if s.refresh, err = config.Get(cfg.Config, config.WebRefreshInterval); err != nil {
 		return nil, err
 	}
@@ -144,7 +148,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cut()
 	server := &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // of connections: what clients do wrong
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // of connections: what clients do wrong
 		BaseContext: func(net.Listener) context.Context { return requests },
 	}
 	done := make(chan error, 1) // the one result

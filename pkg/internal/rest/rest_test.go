@@ -165,8 +165,7 @@ func newWorldThat(t *testing.T, keepRunning bool, roots []string, settings ...co
 	go func() { w.done <- w.mini.Run(ctx); close(w.done) }()
 	t.Cleanup(func() {
 		cancel()
-		for range w.done { //nolint:revive // it says what the job died of, which tests do on purpose
-		}
+		<-w.done // it says what the job died of, which tests do on purpose
 	})
 	w.wait("a job", func() bool { return len(w.mini.Jobs()) > 0 })
 	w.names["JOB"] = w.mini.Jobs()[0].String()

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
 	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
@@ -42,8 +43,9 @@ func causeOf(err error) *cause {
 		return nil
 	}
 	name := failureName(base.ClassOf(err))
-	stack := name + ": " + err.Error()
-	return &cause{Class: name, Stack: stack, Serialized: throwable(name, err.Error(), stack)}
+	message := config.Redact(err.Error())
+	stack := name + ": " + message
+	return &cause{Class: name, Stack: stack, Serialized: throwable(name, message, stack)}
 }
 
 func (r *request) cancel() (any, error) {
