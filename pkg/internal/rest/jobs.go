@@ -321,13 +321,12 @@ func (r *request) jobConfig() (any, error) {
 		return nil, err
 	}
 	type executionConfig struct {
-		Mode        string            `json:"execution-mode"`
 		Restart     string            `json:"restart-strategy"`
 		Parallelism int               `json:"job-parallelism"`
 		ObjectReuse bool              `json:"object-reuse-mode"`
 		User        map[string]string `json:"user-config"`
 	}
-	e := executionConfig{Mode: "PIPELINED", Restart: restartText(d.Restart), User: map[string]string{}}
+	e := executionConfig{Restart: restartText(d.Restart), User: map[string]string{}}
 	if e.Parallelism, err = config.Get(d.Config, config.Parallelism); err != nil {
 		return nil, err
 	}
