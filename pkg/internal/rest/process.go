@@ -301,6 +301,8 @@ func (r *request) taskManagerDetails() (any, error) {
 		MappedCount      int64       `json:"mappedCount"`
 		MappedUsed       int64       `json:"mappedUsed"`
 		MappedMax        int64       `json:"mappedMax"`
+		OldSegmentsFree  int64       `json:"memorySegmentsAvailable"` // these two for clients of Flink 1
+		OldSegmentsTotal int64       `json:"memorySegmentsTotal"`
 		SegmentsFree     int64       `json:"nettyShuffleMemorySegmentsAvailable"`
 		SegmentsUsed     int64       `json:"nettyShuffleMemorySegmentsUsed"`
 		SegmentsTotal    int64       `json:"nettyShuffleMemorySegmentsTotal"`
@@ -320,6 +322,7 @@ func (r *request) taskManagerDetails() (any, error) {
 		NonHeapUsed: n("JVM.Memory.NonHeap.Used"), NonHeapCommitted: n("JVM.Memory.NonHeap.Committed"), NonHeapMax: n("JVM.Memory.NonHeap.Max"),
 		DirectCount: n("JVM.Memory.Direct.Count"), DirectUsed: n("JVM.Memory.Direct.MemoryUsed"), DirectMax: n("JVM.Memory.Direct.TotalCapacity"),
 		MappedCount: n("JVM.Memory.Mapped.Count"), MappedUsed: n("JVM.Memory.Mapped.MemoryUsed"), MappedMax: n("JVM.Memory.Mapped.TotalCapacity"),
+		OldSegmentsFree: n("Shuffle.Netty.AvailableMemorySegments"), OldSegmentsTotal: n("Shuffle.Netty.TotalMemorySegments"),
 		SegmentsFree: n("Shuffle.Netty.AvailableMemorySegments"), SegmentsUsed: n("Shuffle.Netty.UsedMemorySegments"), SegmentsTotal: n("Shuffle.Netty.TotalMemorySegments"),
 		ShuffleFree: n("Shuffle.Netty.AvailableMemory"), ShuffleUsed: n("Shuffle.Netty.UsedMemory"), ShuffleTotal: n("Shuffle.Netty.TotalMemory"),
 		Collectors: []collector{{"All", n("JVM.GarbageCollector.All.Count"), n("JVM.GarbageCollector.All.Time")}},

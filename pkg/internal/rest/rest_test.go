@@ -215,8 +215,10 @@ func (w *world) expand(s string) string {
 }
 
 var (
-	timeValue    = regexp.MustCompile(`\b9466\d{8}\b`)
-	hexID        = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
+	timeValue = regexp.MustCompile(`\b9466\d{8}\b`)
+	hexID     = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
+	// machine is what depends on the machine, the time zone, or on what else the process does.
+	machine      = regexp.MustCompile(`("(?:physicalMemory|(?:non)?[hH]eap(?:Used|Committed|Max)|direct[A-Z]\w+|mapped[A-Z]\w+|timezone-name|timezone-offset|count|time)": |"hardware": \{\s+"cpuCores": )("[^"]*"|-?[\d.]+)`)
 	javaObject   = regexp.MustCompile(`"rO0ABX[A-Za-z0-9+/=]+"`)
 	savepointDir = regexp.MustCompile(`savepoint-[0-9a-f]{6}-[0-9a-f]{12}`)
 )
@@ -226,6 +228,7 @@ func (w *world) normal(body string) string {
 	for name, v := range w.names {
 		body = strings.ReplaceAll(body, v, "$"+name)
 	}
+	body = machine.ReplaceAllString(body, "${1}<machine>")
 	body = javaObject.ReplaceAllString(body, `"<java>"`)
 	body = timeValue.ReplaceAllString(body, "<time>")
 	body = savepointDir.ReplaceAllString(body, "savepoint-<id>")
