@@ -36,7 +36,7 @@ func (t *chainTask) connect() error {
 			if err != nil {
 				return err
 			}
-			from := channelsInto(partitioning(e), int(producers.GetParallelism()), t.spec.Parallelism, t.spec.ID.Index)
+			from := ChannelsInto(Partitioning(e), int(producers.GetParallelism()), t.spec.Parallelism, t.spec.ID.Index)
 			for _, s := range from {
 				in = append(in, exchange.GateChannel{Input: input, ID: exchange.ChannelID{
 					Job: t.spec.ID.Job, Edge: i, Source: s, Target: t.spec.ID.Index,
@@ -66,9 +66,9 @@ func (t *chainTask) openEdge(index int, e *planv1.Edge, limit int) error {
 	if err != nil {
 		return err
 	}
-	p := partitioning(e)
+	p := Partitioning(e)
 	var ids []exchange.ChannelID
-	for _, c := range channelsFrom(p, t.spec.Parallelism, int(consumers.GetParallelism()), t.spec.ID.Index) {
+	for _, c := range ChannelsFrom(p, t.spec.Parallelism, int(consumers.GetParallelism()), t.spec.ID.Index) {
 		ids = append(ids, exchange.ChannelID{
 			Job: t.spec.ID.Job, Edge: index, Source: t.spec.ID.Index, Target: c,
 			SourceAttempt: t.spec.ID.Attempt, TargetAttempt: t.attemptOf(e.GetTargetVertex(), c),
@@ -121,7 +121,8 @@ func (t *chainTask) attemptOf(vertex []byte, index int) base.Attempt {
 	return t.spec.ID.Attempt
 }
 
-func partitioning(e *planv1.Edge) exchange.Partitioning {
+// Partitioning returns how an edge spreads records.
+func Partitioning(e *planv1.Edge) exchange.Partitioning {
 	switch e.GetPartitioning() {
 	case planv1.Partitioning_PARTITIONING_REBALANCE:
 		return exchange.Rebalance
@@ -136,15 +137,15 @@ func partitioning(e *planv1.Edge) exchange.Partitioning {
 	}
 }
 
-// channelsFrom returns the consumers that producer i of p feeds, in the order of its channels.
-func channelsFrom(how exchange.Partitioning, p, c, i int) []int {
+// ChannelsFrom returns the consumers that producer i of p feeds, in the order of its channels.
+func ChannelsFrom(how exchange.Partitioning, p, c, i int) []int {
 	switch how {
 	case exchange.Forward:
 		return []int{i}
 	case exchange.Rescale:
 		var out []int
 		for j := range c {
-			for _, s := range channelsInto(how, p, c, j) {
+			for _, s := range ChannelsInto(how, p, c, j) {
 				if s == i {
 					out = append(out, j)
 				}
@@ -156,8 +157,8 @@ func channelsFrom(how exchange.Partitioning, p, c, i int) []int {
 	}
 }
 
-// channelsInto returns the producers of p that feed consumer i of c. Rescale is Flink's pointwise pattern: neighbours share, nobody else.
-func channelsInto(how exchange.Partitioning, p, c, i int) []int {
+// ChannelsInto returns the producers of p that feed consumer i of c. Rescale is Flink's pointwise pattern: neighbours share, nobody else.
+func ChannelsInto(how exchange.Partitioning, p, c, i int) []int {
 	switch how {
 	case exchange.Forward:
 		return []int{i}
