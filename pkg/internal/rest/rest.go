@@ -35,6 +35,8 @@ const (
 	maxHeader = 64 << 10
 	// headerTimeout is how long a client may take to send the headers, readTimeout for the whole request.
 	headerTimeout, readTimeout = 5 * time.Second, 30 * time.Second
+	// writeTimeout is how long it may take from the headers to the end of the answer.
+	writeTimeout = time.Minute
 	// idleTimeout is how long a connection without requests is kept: longer than clients wait between two questions (web.refresh-interval, 3 s).
 	idleTimeout = 30 * time.Second
 	// drainTimeout is how long requests under way have to end when the server stops.
@@ -133,11 +135,30 @@ func New(l net.Listener, cfg Config) (*Server, error) {
 	for path, h := range cfg.Handlers {
 		s.mux.Handle(path, h)
 	}
+	s.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+		_, _ = io.WriteString(w, "Rivulet "+cfg.Version+index)
+	})
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, failuref(http.StatusNotFound, "Not found: %s %s", r.Method, r.URL.Path))
 	})
 	return s, nil
 }
+
+// index is what people see who look at the address with a browser.
+const index = `
+
+This is Flink's REST API:
+  /jobs/overview                       the jobs and their ids
+  /jobs/ID                             a job: its vertices, what they read, write and wait for
+  /jobs/ID/checkpoints                 its checkpoints and savepoints
+  /jobs/ID/exceptions                  what it failed of
+  /taskmanagers  /overview  /config    the process
+  /metrics                             for Prometheus
+  /debug/goroutines                    what the process is doing
+  curl -X POST  .../jobs/ID/stop       stops a job with a savepoint
+  curl -X PATCH .../jobs/ID            cancels it
+`
 
 // Address is where the server listens.
 func (s *Server) Address() string { return s.listener.Addr().String() }
@@ -147,7 +168,7 @@ func (s *Server) Run(ctx context.Context) error {
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	server := &http.Server{
-		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // of connections: what clients do wrong
 		BaseContext: func(net.Listener) context.Context { return requests },
 	}
