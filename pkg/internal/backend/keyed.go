@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/rivulet-io/rivulet/pkg/codec"
 	"github.com/rivulet-io/rivulet/pkg/event"
@@ -63,6 +64,8 @@ type Keyed struct {
 	cur     ident
 	keyHash base.Hash
 	gen     uint64 // of the current key and namespace
+	made    uint64 // rows of states that did not exist before
+	fetched byte   // so that the compiler keeps what Fetch reads
 
 	// Snapshots; see snapshot.go.
 	epoch  uint32       // counts barriers
@@ -118,6 +121,49 @@ func (b *Keyed) Key() []byte { return b.cur.buf[:b.cur.k] }
 
 // Namespace is the current namespace, valid until it or the key is set again.
 func (b *Keyed) Namespace() []byte { return b.cur.buf[b.cur.k : b.cur.k+b.cur.n] }
+
+// Made counts the rows that were written where there was none: when it has not changed, what was written was there before.
+func (b *Keyed) Made() uint64 { return b.made }
+
+// fetchMost is how many keys Fetch takes.
+const fetchMost = 32
+
+// Fetch has the processor bring the rows of keys that will be current soon, without a namespace, into its caches, all at the same time. It changes nothing.
+func (b *Keyed) Fetch(keys []base.Hash) {
+	for _, t := range b.tables {
+		if t.opened && t.order == nil && t.plain {
+			for k := keys; len(k) > 0; k = k[min(fetchMost, len(k)):] {
+				b.fetched += t.rows.fetch(k[:min(fetchMost, len(k))])
+			}
+		}
+	}
+}
+
+// fetch reads a bit of all that finding each key will read, one level for all keys after the other: so that no read waits for another key's.
+func (r *rows) fetch(keys []base.Hash) (sum byte) {
+	var pages [fetchMost]*page
+	var entries [fetchMost]uint32
+	for i, h := range keys {
+		if g := int(h.Group(r.b.cfg.MaxParallelism)) - r.b.cfg.Range.Start; g >= 0 && g < len(r.shards) {
+			pages[i] = r.shards[g].page(uint64(h))
+		}
+	}
+	for i, h := range keys {
+		if p := pages[i]; p != nil {
+			entries[i] = p.index()[p.first(uint64(h))]
+		}
+	}
+	for i := range keys {
+		if p, e := pages[i], entries[i]; p != nil && e&flagUsed != 0 {
+			size := p.rowSize
+			if size == 0 {
+				size = 1 << p.unit
+			}
+			sum += *(*byte)(unsafe.Add(unsafe.Pointer(p), p.start+(e&0xffff)*size))
+		}
+	}
+	return sum
+}
 
 // Now is the processing time in milliseconds.
 func (b *Keyed) Now() int64 { return int64(b.cfg.Now()) }

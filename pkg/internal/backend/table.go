@@ -43,6 +43,7 @@ type table struct {
 	b          *Keyed
 	name, kind string
 	opened     bool
+	plain      bool // rows without a namespace are written
 	rows       *rows
 	order      *rows
 	prefix     int
@@ -130,6 +131,7 @@ func (t *table) Put(sub, val []byte) {
 	}
 	if t.order != nil {
 		id.setSub(sub)
+		t.b.made++
 		t.putEntry(id, val, t.present)
 		return
 	}
@@ -138,7 +140,11 @@ func (t *table) Put(sub, val []byte) {
 		return
 	}
 	id.setSub(sub)
-	p, i, _ := r.put(id, val, t.present)
+	p, i, made := r.put(id, val, t.present)
+	if made {
+		t.b.made++
+		t.plain = id.n == 0
+	}
 	if len(sub) == 0 {
 		r.last = lastFound{t.b.gen, p, i}
 	}
@@ -191,6 +197,7 @@ func (t *table) put(id *ident, val []byte, schema uint8) {
 		}
 	default:
 		t.rows.put(id, val, schema)
+		t.plain = id.n == 0
 	}
 }
 
@@ -251,6 +258,7 @@ func (t *table) Append(val []byte) {
 	t.setListHead(id, h)
 	id.setSub(sub[:])
 	t.rows.put(id, val, t.present)
+	t.b.made++
 }
 
 // entries is how many the current map has.

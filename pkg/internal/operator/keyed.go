@@ -47,6 +47,7 @@ type Keyed[K, I any] struct {
 	current event.Time
 	scratch []byte
 	schema  []byte
+	ahead   ahead[K]
 	// stopping says that the task ended in the middle of the timers of a watermark.
 	stopping bool
 }
@@ -82,15 +83,20 @@ func (k *Keyed[K, I]) Open(ctx *task.Context) (err error) {
 
 // Collect takes one row.
 func (k *Keyed[K, I]) Collect(v I, ts event.Time) {
-	k.Ctx.In++
 	key := k.Select(v)
 	enc, err := k.KeyCodec.Append(k.scratch[:0], key)
 	if err != nil {
 		k.Ctx.Fail(err)
 		return
 	}
-	k.scratch, k.key, k.decode, k.current = enc, key, false, ts
-	if err := k.State.SetKey(enc, base.HashKey(enc)); err != nil {
+	k.scratch = enc
+	k.process(v, ts, key, enc, base.HashKey(enc))
+}
+
+func (k *Keyed[K, I]) process(v I, ts event.Time, key K, enc []byte, h base.Hash) {
+	k.Ctx.In++
+	k.key, k.decode, k.current = key, false, ts
+	if err := k.State.SetKey(enc, h); err != nil {
 		k.Ctx.Fail(err)
 		return
 	}
@@ -99,8 +105,56 @@ func (k *Keyed[K, I]) Collect(v I, ts event.Time) {
 	}
 }
 
+// aheadRows is how many rows of a batch have their state fetched into the processor's caches before the first of them is processed. Otherwise each would wait for main memory by itself.
+const aheadRows = 32
+
+// ahead is the keys of these rows.
+type ahead[K any] struct {
+	keys   [aheadRows]K
+	hashes [aheadRows]base.Hash
+	ends   [aheadRows]int // of their encodings
+	enc    []byte
+}
+
 // ProcessBatch takes a batch.
-func (k *Keyed[K, I]) ProcessBatch(_ int, b exchange.Batch) error { return each(k.Ctx, k.In, b, k) }
+func (k *Keyed[K, I]) ProcessBatch(_ int, x exchange.Batch) error {
+	b, ok := x.(*Batch[I])
+	if !ok {
+		return fmt.Errorf("got a batch of type %T, want %T", x, b)
+	}
+	a := &k.ahead
+	defer clear(a.keys[:])
+	for at := 0; at < len(b.Values); {
+		n := 0
+		var failed error
+		for a.enc = a.enc[:0]; n < aheadRows && at+n < len(b.Values); {
+			a.keys[n] = k.Select(b.Values[at+n])
+			from := len(a.enc)
+			if a.enc, failed = k.KeyCodec.Append(a.enc, a.keys[n]); failed != nil {
+				break
+			}
+			a.hashes[n], a.ends[n] = base.HashKey(a.enc[from:]), len(a.enc)
+			if n++; k.Ctx.Interrupted() {
+				break // a slow function
+			}
+		}
+		k.State.Fetch(a.hashes[:n])
+		from := 0
+		for i := range n {
+			k.process(b.Values[at+i], b.Times[at+i], a.keys[i], a.enc[from:a.ends[i]], a.hashes[i])
+			from = a.ends[i]
+			if k.Ctx.Interrupted() && !k.Ctx.Yield() {
+				k.In.Release(b)
+				return nil
+			}
+		}
+		if at += n; failed != nil {
+			return failed
+		}
+	}
+	k.In.Release(b)
+	return nil
+}
 
 // EmitBatch is ProcessBatch for chains.
 func (k *Keyed[K, I]) EmitBatch(b exchange.Batch) { k.Ctx.Fail(k.ProcessBatch(0, b)) }

@@ -74,15 +74,20 @@ func (w *windows[K, I]) each(v I, ts event.Time) error {
 		}
 		skipped = false
 		w.enter(win)
+		made := w.k.State.Made()
 		w.hooks.Add(v)
+		// The timers of a window are set with its first row.
+		first := w.k.State.Made() != made
 		if !w.assign.Processing && win.Max() <= w.k.Watermark {
 			if err := w.hooks.Fire(win); err != nil { // late but within the lateness: the updated result at once
 				return err
 			}
-		} else {
+		} else if first {
 			w.k.Register(win.Max(), w.assign.Processing)
 		}
-		w.k.Register(w.cleanup(win), w.assign.Processing)
+		if first {
+			w.k.Register(w.cleanup(win), w.assign.Processing)
+		}
 	}
 	w.k.State.SetNamespace(nil)
 	if skipped && !w.assign.Processing && saturate(ts, w.lateness) <= w.k.Watermark {
