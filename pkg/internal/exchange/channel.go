@@ -32,6 +32,41 @@ type channel struct {
 	index    int // in the gate
 }
 
+// Load is what waits in some channels.
+type Load struct {
+	// Channels is their number, Elements that of the queued batches and control elements.
+	Channels, Elements int
+	// Bytes are queued, Limit is what may be.
+	Bytes, Limit int64
+	// PerSecond is how many bytes their consumer takes in a second without idleness; 0 when it is not known.
+	PerSecond int64
+}
+
+// Add adds up two loads.
+func (l Load) Add(o Load) Load {
+	return Load{l.Channels + o.Channels, l.Elements + o.Elements, l.Bytes + o.Bytes, l.Limit + o.Limit, l.PerSecond + o.PerSecond}
+}
+
+// Usage is the queued part of what may be, 0 to 1.
+func (l Load) Usage() float64 {
+	if l.Limit <= 0 {
+		return 0
+	}
+	return min(float64(l.Bytes)/float64(l.Limit), 1)
+}
+
+func loadOf(channels []*channel) (l Load) {
+	for _, c := range channels {
+		c.mu.Lock()
+		l.Elements += c.n
+		c.mu.Unlock()
+		l.Channels++
+		l.Bytes += c.queued.Load()
+		l.Limit += c.limit.Load()
+	}
+	return l
+}
+
 // full reports whether the producer should wait.
 func (c *channel) full() bool { return c.queued.Load() >= c.limit.Load() }
 

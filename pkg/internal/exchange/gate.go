@@ -24,6 +24,7 @@ type Gate struct {
 	minLimit, maxLimit int64
 	bytes              int64 // consumed since measured
 	measured           time.Time
+	throughput         atomic.Int64 // bytes per second of activity
 	closed             bool
 }
 
@@ -155,6 +156,7 @@ func (g *Gate) Debloat(now time.Time, active time.Duration) {
 		return
 	}
 	perSecond := int64(float64(g.bytes) / active.Seconds())
+	g.throughput.Store(perSecond)
 	g.measured, g.bytes = now, 0
 	limit := min(max(perSecond/int64(len(g.channels)), g.minLimit), g.maxLimit)
 	for _, c := range g.channels {
@@ -166,13 +168,11 @@ func (g *Gate) Debloat(now time.Time, active time.Duration) {
 	}
 }
 
-// Queued returns the number of bytes waiting in all channels. From any goroutine.
-func (g *Gate) Queued() int64 {
-	var n int64
-	for _, c := range g.channels {
-		n += c.queued.Load()
-	}
-	return n
+// Load returns what waits in all channels. From any goroutine.
+func (g *Gate) Load() Load {
+	l := loadOf(g.channels)
+	l.PerSecond = g.throughput.Load()
+	return l
 }
 
 // Close ends the consumer's end: producers wait no longer, what they send is thrown away. release is called with each batch that was still queued.
@@ -180,7 +180,7 @@ func (g *Gate) Close(release func(input int, b Batch)) {
 	if g.closed {
 		return
 	}
-	g.closed = true // channels stays: others may look at Queued
+	g.closed = true // channels stays: others may ask for the Load
 	for i, c := range g.channels {
 		for _, e := range c.close() {
 			if e.Kind == KindBatch && release != nil {

@@ -2,6 +2,8 @@ package exchange
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -51,6 +53,14 @@ func (n *Network) Open() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.channels)
+}
+
+// Load returns what waits in all channels of the process.
+func (n *Network) Load() Load {
+	n.mu.Lock()
+	channels := slices.Collect(maps.Values(n.channels))
+	n.mu.Unlock()
+	return loadOf(channels)
 }
 
 // connect returns the channel for one of its two ends; it is made by whichever comes first.

@@ -103,21 +103,15 @@ func (w *Writer) Broadcast(e Element) {
 	}
 }
 
-// Queued returns the number of bytes waiting in all channels. From any goroutine.
-func (w *Writer) Queued() int64 {
-	var n int64
-	for _, c := range w.channels {
-		n += c.queued.Load()
-	}
-	return n
-}
+// Load returns what waits in all channels. From any goroutine.
+func (w *Writer) Load() Load { return loadOf(w.channels) }
 
 // Close ends the producer's end. What is queued stays for the consumer.
 func (w *Writer) Close() {
 	if w.closed {
 		return
 	}
-	w.closed = true // channels stays: others may look at Queued
+	w.closed = true // channels stays: others may ask for the Load
 	for _, c := range w.channels {
 		w.network.disconnect(c)
 	}

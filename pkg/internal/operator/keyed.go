@@ -223,6 +223,7 @@ func (k *Keyed[K, I]) fire(timers *backend.Timers, upTo event.Time, processing b
 			return nil
 		}
 		k.decode, k.current = true, at
+		k.Ctx.Fired++
 		if k.hooks.Timer != nil {
 			if err := k.hooks.Timer(at, processing); err != nil {
 				return err

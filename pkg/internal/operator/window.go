@@ -8,7 +8,6 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
-	"github.com/rivulet-io/rivulet/pkg/metrics"
 )
 
 // Window is the half-open interval [Start, End).
@@ -46,13 +45,12 @@ type windows[K, I any] struct {
 	assign   Assigner
 	lateness event.Time
 	hooks    WindowHooks[I]
-	dropped  *metrics.Counter
 	ns       [16]byte
 }
 
 // Windowed returns the hooks of a keyed operator that keeps windows.
 func Windowed[K, I any](k *Keyed[K, I], a Assigner, lateness event.Time, hooks WindowHooks[I]) KeyedHooks[I] {
-	w := &windows[K, I]{k: k, assign: a, lateness: lateness, hooks: hooks, dropped: k.Ctx.Metrics.Counter("numLateRecordsDropped")}
+	w := &windows[K, I]{k: k, assign: a, lateness: lateness, hooks: hooks}
 	return KeyedHooks[I]{Each: w.each, Timer: w.timer, Close: hooks.Close}
 }
 
@@ -94,7 +92,7 @@ func (w *windows[K, I]) each(v I, ts event.Time) error {
 		if w.hooks.Late != nil {
 			w.hooks.Late(v, ts)
 		} else {
-			w.dropped.Inc()
+			w.k.Ctx.Late++
 		}
 	}
 	return nil

@@ -97,8 +97,9 @@ type StateReader = backend.Reader
 // Context is what an operator may use of its task.
 type Context struct {
 	Info
-	// In and Out count records. The operator adds to them without synchronisation; the task publishes them.
-	In, Out int64
+	// In and Out count records, Late those that came too late and were dropped, Fired timers; the last two are shown of keyed operators. The operator adds
+	// to them without synchronisation; the task publishes them.
+	In, Out, Late, Fired int64
 
 	host Host
 	op   int

@@ -93,6 +93,7 @@ type chainOp struct {
 	group    *metrics.Group
 
 	recordsIn, recordsOut *metrics.Counter
+	fired, late           *metrics.Counter // nil for an operator without keys
 	inWatermark           atomic.Int64
 	outWatermark          atomic.Int64
 }
@@ -463,8 +464,7 @@ func (t *chainTask) tick() {
 // publish makes the counts visible.
 func (t *chainTask) publish() {
 	for _, o := range t.ops {
-		o.recordsIn.Set(o.ctx.In)
-		o.recordsOut.Set(o.ctx.Out)
+		o.publish()
 	}
 	if t.gate != nil && t.clock.Sub(t.lastDebloat) >= time.Second {
 		idle := t.stats.idle.total()
@@ -556,9 +556,8 @@ func (t *chainTask) closeOperator(o *chainOp) (err error) {
 
 func (t *chainTask) publishAndCloseMetrics() {
 	for _, o := range t.ops {
-		if o.recordsIn != nil {
-			o.recordsIn.Set(o.ctx.In)
-			o.recordsOut.Set(o.ctx.Out)
+		if o.ctx != nil {
+			o.publish()
 		}
 	}
 	if t.spec.Final != nil {
@@ -588,9 +587,7 @@ func (t *chainTask) build() error {
 		o.outWatermark.Store(int64(event.Min))
 		o.group = spec.Metrics.Group(metrics.ScopeOperator, append(append([]metrics.Label(nil), labels...),
 			metrics.Label{Name: "operator_id", Value: base.OperatorID(p.GetId()).String()}, metrics.Label{Name: "operator_name", Value: p.GetName()})...)
-		o.recordsIn, o.recordsOut = o.group.Counter("numRecordsIn"), o.group.Counter("numRecordsOut")
-		o.group.Gauge("currentInputWatermark", func() float64 { return float64(o.inWatermark.Load()) })
-		o.group.Gauge("currentOutputWatermark", func() float64 { return float64(o.outWatermark.Load()) })
+		o.register()
 		o.ctx = NewContext(Info{
 			Context: t.ctx, Job: spec.Job, JobID: spec.ID.Job, Vertex: v.GetName(), Operator: base.OperatorID(p.GetId()), UID: p.GetUid(), Name: p.GetName(),
 			Subtask: spec.ID.Index, Parallelism: spec.Parallelism, MaxParallelism: int(v.GetMaxParallelism()), Attempt: int(spec.ID.Attempt),
