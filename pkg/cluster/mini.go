@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -119,12 +120,13 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	if err != nil {
 		return nil, err
 	}
+	host, _ := os.Hostname() // one that is not known is called localhost
 	network := grpcrpc.NewMemory()
 	m.jm = jobmanager.New(jobmanager.Config{
 		Network: network, Address: "jobmanager", Store: at.ha, Storage: at.Storage, Root: at.root,
 		CheckpointDir: at.root + "/checkpoints", SavepointDir: at.root + "/savepoints",
 		HeartbeatInterval: interval, HeartbeatTimeout: timeout, KeepResults: keep,
-		Metrics: m.registry, Version: Version, Logger: m.log,
+		Metrics: m.registry, Host: host, Version: Version, Logger: m.log,
 	})
 	fabric := exchange.Direct
 	if cfg.Serialized {
@@ -144,7 +146,7 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 		m.tms = append(m.tms, taskmanager.New(taskmanager.Config{
 			ID: fmt.Sprintf("mini-%d", i+1), Network: network, JobManager: "jobmanager", Slots: slots,
 			Program: m.program, Storage: at.Storage, Exchange: shared, ChannelBytes: channel, BufferBytes: buffer,
-			Metrics: m.registry, Version: Version, Logger: m.log,
+			Metrics: m.registry, Host: host, Version: Version, Logger: m.log,
 		}))
 	}
 	return m, nil

@@ -58,6 +58,7 @@ type Group struct {
 	scope    Scope
 	labels   []Label
 	prefix   string
+	path     string // prefix, with the values of the labels that Sub added
 
 	mu         sync.Mutex
 	counters   map[string]*Counter
@@ -83,13 +84,20 @@ func (r *Registry) Group(scope Scope, labels ...Label) *Group {
 	return g
 }
 
-// Sub returns a group below g whose metric names begin with name and a dot ("KafkaSourceReader.commitsFailed"), with further labels.
+// Sub returns a group below g whose metric names begin with name and a dot ("KafkaSourceReader.commitsFailed"), with further labels. A group for each of several things
+// has a label of its own name: Sub("topic", Label{"topic", "clicks"}).
 func (g *Group) Sub(name string, labels ...Label) *Group {
 	if g == nil {
 		return nil
 	}
 	all := append(append([]Label(nil), g.labels...), labels...)
-	s := &Group{registry: g.registry, parent: g, scope: g.scope, labels: all, prefix: g.prefix + name + "."}
+	s := &Group{registry: g.registry, parent: g, scope: g.scope, labels: all, prefix: g.prefix + name + ".", path: g.path + name + "."}
+	for _, l := range labels {
+		if l.Name != name {
+			s.path += l.Name + "."
+		}
+		s.path += l.Value + "."
+	}
 	g.registry.mu.Lock()
 	g.registry.groups[s] = struct{}{}
 	g.registry.mu.Unlock()

@@ -11,6 +11,8 @@ type Value struct {
 	Scope  Scope
 	Labels []Label // not to be changed
 	Name   string  // with the prefix of its group
+	// Path is Name with the values of the labels that its groups added, as Flink's REST has it: KafkaSourceReader.topic.clicks.partition.3.currentOffset.
+	Path   string
 	Number float64
 	Text   string
 	IsText bool
@@ -21,7 +23,10 @@ type Value struct {
 }
 
 // Each calls f with every metric of the registry, group by group in no particular order, in a group by name. Nothing that counts is held up by it; f may call the registry.
-func (r *Registry) Each(f func(Value)) {
+func (r *Registry) Each(f func(Value)) { r.EachOf(func(Scope, []Label) bool { return true }, f) }
+
+// EachOf is Each for the groups that are wanted; nothing is read of the others.
+func (r *Registry) EachOf(want func(scope Scope, labels []Label) bool, f func(Value)) {
 	if r == nil {
 		return
 	}
@@ -29,15 +34,38 @@ func (r *Registry) Each(f func(Value)) {
 	groups := slices.Collect(maps.Keys(r.groups))
 	r.mu.Unlock()
 	for _, g := range groups {
-		g.each(f)
+		if !want(g.scope, g.labels) {
+			continue
+		}
+		for _, v := range g.read() {
+			f(v)
+		}
 	}
 }
 
-// each reads one group.
-func (g *Group) each(f func(Value)) {
-	for _, v := range g.read() {
-		f(v)
+// Has reports whether labels say that name is value.
+func Has(labels []Label, name, value string) bool { return slices.Contains(labels, Label{name, value}) }
+
+// Numbers returns a value as the numbers that it is made of, named as in Flink's REST: a histogram has its count, median and so on (latency_count, latency_p99), anything
+// else is one by itself.
+func (v Value) Numbers() []Value {
+	s := v.Summary
+	if s == nil {
+		return []Value{v}
 	}
+	var out []Value
+	number := func(suffix string, n float64) {
+		out = append(out, Value{Scope: v.Scope, Labels: v.Labels, Name: v.Name + suffix, Path: v.Path + suffix, Number: n})
+	}
+	number("_count", float64(s.Count))
+	number("_min", s.Min)
+	number("_max", s.Max)
+	number("_mean", s.Mean)
+	number("_stddev", s.StdDev)
+	for i, suffix := range [...]string{"_median", "_p75", "_p95", "_p98", "_p99", "_p999"} {
+		number(suffix, s.Quantiles[i])
+	}
+	return out
 }
 
 // read calls the functions of the group without its lock: they may use the group.
@@ -51,7 +79,7 @@ func (g *Group) read() (out []Value) {
 		return nil
 	}
 	value := func(name string) *Value {
-		out = append(out, Value{Scope: g.scope, Labels: g.labels, Name: g.prefix + name})
+		out = append(out, Value{Scope: g.scope, Labels: g.labels, Name: g.prefix + name, Path: g.path + name})
 		return &out[len(out)-1]
 	}
 	for name, c := range counters {

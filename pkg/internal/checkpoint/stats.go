@@ -36,9 +36,10 @@ type Record struct {
 	Failure   string
 	// Subtasks is the number of those that take part, Acked of those that have.
 	Subtasks, Acked int
-	// Written is what this checkpoint wrote, State what a restore of it reads, Processed what arrived during alignment; all in bytes. Metadata files are not counted.
-	Written, State, Processed int64
-	Tasks                     []TaskRecord
+	// Written is what this checkpoint wrote, State what a restore of it reads, Processed what arrived during alignment; all in bytes. The metadata file,
+	// of MetadataSize, is not counted in them.
+	Written, State, Processed, MetadataSize int64
+	Tasks                                   []TaskRecord
 }
 
 // Duration is from the trigger to the end, or to the latest ack.
@@ -191,7 +192,7 @@ func (r *Record) ack(e Ack, now time.Time) {
 }
 
 func (s *stats) complete(r *Record, snap Snapshot, now time.Time) {
-	r.Status, r.End, r.Path = StatusCompleted, now, snap.Path
+	r.Status, r.End, r.Path, r.MetadataSize = StatusCompleted, now, snap.Path, snap.Size
 	s.InProgress--
 	s.Completed++
 	x := sample{r.Duration().Milliseconds(), r.State, r.Written, r.Processed}

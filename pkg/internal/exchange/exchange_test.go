@@ -214,7 +214,7 @@ func TestBounds(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		if n, q := sent.Load(), g.Queued(); n != 4 || q != 1200 {
+		if n, q := sent.Load(), g.Load().Bytes; n != 4 || q != 1200 {
 			t.Errorf("%d batches were taken, %d bytes are queued", n, q)
 		}
 		if w.Available(false) || !v.Available(false) {
@@ -223,13 +223,13 @@ func TestBounds(t *testing.T) {
 		// The others go on: another producer to the same consumer, and to another.
 		v.Send(0, &rows{n: []int64{2}, bytes: 900})
 		v.Send(1, &rows{n: []int64{3}, bytes: 100_000}) // an oversized one travels alone
-		if v.Available(false) || h.Queued() != 100_000 {
+		if v.Available(false) || h.Load().Bytes != 100_000 {
 			t.Error("an oversized batch does not count")
 		}
 		// Control elements never wait.
 		w.Broadcast(exchange.Element{Kind: exchange.KindBarrier, Barrier: &exchange.Barrier{}})
-		if g.Queued() != 1200+64+900 {
-			t.Errorf("%d bytes are queued", g.Queued())
+		if g.Load().Bytes != 1200+64+900 {
+			t.Errorf("%d bytes are queued", g.Load().Bytes)
 		}
 		for range 2 { // the first of each
 			g.Next()

@@ -5,6 +5,7 @@
 package jobmanager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,8 @@ type Config struct {
 	// KeepResults is rest.async.store-duration (5 min): how long the result of a savepoint request can be asked for.
 	KeepResults time.Duration
 	Metrics     *metrics.Registry
+	// Host is the machine's name, for metrics (localhost).
+	Host string
 	// Version is that of the binary.
 	Version string
 	Logger  *slog.Logger
@@ -56,6 +59,7 @@ func (c *Config) setDefaults() {
 	if c.HeartbeatTimeout <= 0 {
 		c.HeartbeatTimeout = 50 * time.Second
 	}
+	c.Host = cmp.Or(c.Host, "localhost")
 	if c.KeepResults <= 0 {
 		c.KeepResults = 5 * time.Minute
 	}
@@ -128,10 +132,10 @@ func New(cfg Config) *JobManager {
 // Run leads until ctx ends or the leadership is lost: then all jobs are suspended, and it returns when their tasks have been told.
 func (j *JobManager) Run(ctx context.Context) error {
 	lead, err := j.cfg.Store.Lead(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil //nolint:nilerr // whoever ended ctx does not wait for it any longer
-	case err != nil:
+	if err != nil {
+		if ctx.Err() != nil {
+			err = nil // it was not waited for any longer
+		}
 		return err
 	}
 	l, err := j.cfg.Network.Listen(j.cfg.Address)
@@ -143,6 +147,7 @@ func (j *JobManager) Run(ctx context.Context) error {
 	j.lead, j.address = lead, l.Addr().String()
 	j.mu.Unlock()
 	close(j.ready)
+	defer j.registerMetrics().Close()
 
 	var g errgroup.Group
 	g.Go(func() error { return server.Serve(l) })

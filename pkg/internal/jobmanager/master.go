@@ -160,6 +160,7 @@ func (m *master) run(ctx context.Context) {
 	workers.Go(func() { m.io.run(ioDone, true) })
 	workers.Go(func() { m.cleaner.run(ioDone, true) })
 	m.execWake, m.coordWake, m.retryFinal = stoppedTimer(), stoppedTimer(), stoppedTimer()
+	group := m.registerMetrics()
 	m.io.do(m.prepare)
 	suspend := ctx.Done()
 	var giveUp <-chan time.Time
@@ -205,6 +206,7 @@ func (m *master) run(ctx context.Context) {
 	for _, c := range m.committers {
 		c.close()
 	}
+	group.Close()
 	for _, g := range m.groups {
 		g.Close()
 	}
@@ -480,9 +482,8 @@ func (m *master) coordinatorMetrics(op *planv1.Operator) *metrics.Group {
 	defer m.groupsMu.Unlock()
 	id := base.OperatorID(op.GetId())
 	if m.groups[id] == nil {
-		m.groups[id] = m.jm.cfg.Metrics.Group(metrics.ScopeCoordinator,
-			metrics.Label{Name: "job_id", Value: m.id.String()}, metrics.Label{Name: "job_name", Value: m.sub.Name},
-			metrics.Label{Name: "operator_id", Value: id.String()}, metrics.Label{Name: "operator_name", Value: op.GetName()})
+		m.groups[id] = m.jm.cfg.Metrics.Group(metrics.ScopeCoordinator, m.labels(
+			metrics.Label{Name: "operator_id", Value: id.String()}, metrics.Label{Name: "operator_name", Value: op.GetName()})...)
 	}
 	return m.groups[id]
 }

@@ -7,8 +7,11 @@ import (
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
+	"github.com/rivulet-io/rivulet/pkg/internal/execution"
 	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
+	"github.com/rivulet-io/rivulet/pkg/metrics"
 )
 
 // Metric is a metric of a task, or of one of its operators.
@@ -97,4 +100,129 @@ func (j *JobManager) TaskManagerMetrics(ctx context.Context, id string) ([]Metri
 		out = append(out, Metric{Name: x.GetName(), Value: x.GetValue(), Text: x.GetText()})
 	}
 	return out, nil
+}
+
+// registerMetrics names what the JobManager tells of itself as Flink does (metrics.md 2 and 6).
+func (j *JobManager) registerMetrics() *metrics.Group {
+	g := j.cfg.Metrics.Group(metrics.ScopeJobManager, metrics.Label{Name: "host", Value: j.cfg.Host})
+	g.Process()
+	g.Gauges(func(set func(string, float64)) {
+		slots, free := 0, 0
+		tms := j.TaskManagers()
+		for _, tm := range tms {
+			slots += tm.Slots
+			free += tm.FreeSlots
+		}
+		running := 0
+		for _, job := range j.Jobs() {
+			if job.State == execution.JobRunning {
+				running++
+			}
+		}
+		set("numRegisteredTaskManagers", float64(len(tms)))
+		set("numPendingTaskManagers", 0) // none is asked for
+		set("taskSlotsTotal", float64(slots))
+		set("taskSlotsAvailable", float64(free))
+		set("numRunningJobs", float64(running))
+	})
+	return g
+}
+
+// registerMetrics names what is told of a job as Flink does (metrics.md 3). The group must be closed when the loop has ended, not on it: a reading waits for the loop.
+func (m *master) registerMetrics() *metrics.Group {
+	g := m.jm.cfg.Metrics.Group(metrics.ScopeJob, m.labels()...)
+	g.Gauges(func(set func(string, float64)) {
+		var s checkpoint.Stats
+		var last checkpoint.Record
+		m.ask(func() {
+			m.setTimes(set, time.Now())
+			set("numRestarts", float64(m.exec.Restarts()))
+			set("fullRestarts", float64(m.exec.Restarts()))
+			if m.coord == nil {
+				return
+			}
+			s = m.coord.Stats()
+			if r := s.LatestCompleted; r != nil {
+				last = *r
+			}
+			if r := s.LatestSavepoint; r != nil && r.ID > last.ID {
+				last = *r
+			}
+		})
+		set("totalNumberOfCheckpoints", float64(s.Total))
+		set("numberOfInProgressCheckpoints", float64(s.InProgress))
+		set("numberOfCompletedCheckpoints", float64(s.Completed))
+		set("numberOfFailedCheckpoints", float64(s.Failed))
+		restored := -1.0
+		if r := s.LatestRestored; r != nil {
+			restored = float64(r.At.UnixMilli())
+		}
+		set("lastCheckpointRestoreTimestamp", restored)
+		for name, value := range map[string]int64{
+			"lastCompletedCheckpointId": int64(last.ID), "lastCheckpointDuration": last.Duration().Milliseconds(), "lastCheckpointSize": last.Written,
+			"lastCheckpointFullSize": last.State, "lastCheckpointMetadataSize": last.MetadataSize, "lastCheckpointProcessedData": last.Processed,
+			"lastCheckpointPersistedData": 0, "lastCheckpointCompletedTimestamp": last.End.UnixMilli(),
+		} {
+			if last.ID == 0 {
+				value = -1
+			}
+			set(name, float64(value))
+		}
+	})
+	g.Text("lastCheckpointExternalPath", func() string {
+		path := "n/a"
+		m.ask(func() {
+			if m.coord == nil {
+				return
+			}
+			if r := m.coord.Stats().LatestCompleted; r != nil {
+				path = r.Path
+			}
+		})
+		return path
+	})
+	return g
+}
+
+// timed are the states whose times are shown, as Flink calls them.
+var timed = []struct {
+	name  string
+	state execution.JobState
+}{
+	{"initializing", execution.JobInitializing},
+	{"created", execution.JobCreated},
+	{"running", execution.JobRunning},
+	{"restarting", execution.JobRestarting},
+	{"cancelling", execution.JobCancelling},
+	{"failing", execution.JobFailing},
+}
+
+// setTimes sets how long the job has been in its state, in milliseconds; on the loop.
+func (m *master) setTimes(set func(string, float64), now time.Time) {
+	state := m.exec.State()
+	in := func(s execution.JobState) float64 {
+		if at := m.exec.Entered(s); s == state && !at.IsZero() {
+			return float64(max(now.Sub(at).Milliseconds(), 0))
+		}
+		return 0
+	}
+	for _, t := range timed {
+		set(t.name+"Time", in(t.state))
+	}
+	deploying := 0.0
+	if !m.exec.AllRunning() {
+		deploying = in(execution.JobRunning)
+	}
+	set("deployingTime", deploying)
+	uptime, downtime := in(execution.JobRunning), in(execution.JobRestarting)+in(execution.JobFailing)
+	if state.Terminal() {
+		uptime, downtime = -1, -1
+	}
+	set("uptime", uptime)
+	set("downtime", downtime)
+}
+
+// labels identify the job in metrics.
+func (m *master) labels(more ...metrics.Label) []metrics.Label {
+	return append([]metrics.Label{{Name: "host", Value: m.jm.cfg.Host}, {Name: "job_id", Value: m.id.String()}, {Name: "job_name", Value: m.sub.Name}}, more...)
 }

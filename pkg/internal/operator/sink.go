@@ -10,6 +10,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
 	"github.com/rivulet-io/rivulet/pkg/internal/task"
+	"github.com/rivulet-io/rivulet/pkg/metrics"
 )
 
 // writerState is the name of a sink's list state.
@@ -106,10 +107,38 @@ type CommittingSink[T any] struct {
 	mu struct {
 		sync.Mutex
 		target, done int64
+		prepared     []preparedWork // not yet committed, by checkpoint
 	}
 	// kick and moved hold one token each: there is something to commit, and a commit was done.
 	kick, moved chan struct{}
+	metrics     sinkMetrics
 	ended       chan struct{}
+}
+
+// preparedWork is how many committables a checkpoint has.
+type preparedWork struct {
+	checkpoint int64
+	n          int
+}
+
+// PrepareBarrier ends the first phase.
+func (s *CommittingSink[T]) PrepareBarrier(ctx context.Context, b *exchange.Barrier) error {
+	if err := s.Sink.PrepareBarrier(ctx, b); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.prepared = append(s.mu.prepared, preparedWork{b.Checkpoint, len(s.committables)})
+	s.metrics.total.Add(int64(len(s.committables)))
+	return nil
+}
+
+// settleLocked counts what was prepared up to a checkpoint as what became of it.
+func (s *CommittingSink[T]) settleLocked(upTo int64, as *metrics.Counter) {
+	for len(s.mu.prepared) > 0 && s.mu.prepared[0].checkpoint <= upTo {
+		as.Add(int64(s.mu.prepared[0].n))
+		s.mu.prepared = s.mu.prepared[1:]
+	}
 }
 
 // Open makes the writer and starts the committing goroutine.
@@ -117,6 +146,7 @@ func (s *CommittingSink[T]) Open(ctx *task.Context) error {
 	if err := s.Sink.Open(ctx); err != nil {
 		return err
 	}
+	s.metrics.open(ctx.Metrics)
 	s.kick, s.moved, s.ended = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 	go s.commit() // Close waits for it; its error goes to Fail
 	return nil
@@ -138,12 +168,16 @@ func (s *CommittingSink[T]) commit() {
 		}
 		if err := s.commitUpTo(target); err != nil {
 			if s.ctx.Err() == nil {
+				s.mu.Lock()
+				s.settleLocked(target, s.metrics.failed)
+				s.mu.Unlock()
 				s.Ctx.Fail(fmt.Errorf("commit checkpoint %d: %w", target, err))
 			}
 			return
 		}
 		s.mu.Lock()
 		s.mu.done = target
+		s.settleLocked(target, s.metrics.successful)
 		s.mu.Unlock()
 		select {
 		case s.moved <- struct{}{}:

@@ -35,6 +35,8 @@ type Source[T any] struct {
 	// emptySince is when the reader was seen without splits, for its idleness; None while it has some.
 	emptySince event.Time
 	stall      stall
+	last       event.Time // timestamp of the last record
+	metrics    sourceMetrics
 }
 
 type splitOutput[T any] struct {
@@ -44,11 +46,13 @@ type splitOutput[T any] struct {
 	last      event.Time // the time of the periodic call that last saw a record
 	seen      bool       // a record came since the last periodic call
 	idle      bool
+	metrics   splitMetrics
 }
 
 // Open makes the reader and gives it the restored splits.
 func (s *Source[T]) Open(ctx *task.Context) (err error) {
-	s.Ctx, s.emitted, s.emptySince = ctx, event.Min, event.None
+	s.Ctx, s.emitted, s.emptySince, s.last = ctx, event.Min, event.None, event.None
+	s.metrics.open(ctx)
 	s.splits, s.marks = map[string]*splitOutput[T]{}, s.Strategy.NewGenerator() != nil || s.Strategy.Idleness() > 0
 	if s.out, err = NewOut(ctx, "", s.Typ); err != nil {
 		return err
@@ -94,8 +98,10 @@ func (s *Source[T]) Poll() (int, error) {
 	if s.stopped {
 		return int(connector.End), nil
 	}
+	before := s.Ctx.In
 	st, err := s.reader.Poll(s)
 	s.stall.poll(st)
+	s.metrics.polled(s.Ctx.Now(), s.Ctx.In > before, s.last)
 	return int(st), err
 }
 
@@ -130,6 +136,7 @@ func (s *Source[T]) Split(id string) connector.SplitOutput[T] {
 	o := s.splits[id]
 	if o == nil {
 		o = &splitOutput[T]{src: s, generator: s.Strategy.NewGenerator(), watermark: event.Min, last: s.Ctx.Now()}
+		o.metrics.open(s.Ctx.Metrics, id)
 		s.splits[id] = o
 		s.order = append(s.order, o)
 		s.activate()
@@ -144,6 +151,8 @@ func (s *Source[T]) Release(id string) {
 		return
 	}
 	o.update(o.periodic())
+	o.metrics.group.Close()
+	s.metrics.splits.Inc()
 	delete(s.splits, id)
 	for i, other := range s.order {
 		if other == o {
@@ -167,9 +176,10 @@ func (o *splitOutput[T]) Collect(v T, ts event.Time) {
 	ts = s.Strategy.Timestamp(v, ts)
 	if o.idle {
 		o.idle = false
+		o.metrics.setIdle(false, s.Ctx.Now())
 		s.activate()
 	}
-	o.seen = true
+	o.seen, s.last = true, ts
 	s.Ctx.In++
 	if o.generator == nil {
 		s.out.Collect(v, ts)
@@ -197,6 +207,7 @@ func (o *splitOutput[T]) update(wm event.Time) bool {
 		return false
 	}
 	o.watermark = wm
+	o.metrics.watermark.Store(int64(wm))
 	return true
 }
 
@@ -223,6 +234,7 @@ func (s *Source[T]) advance() {
 
 func (s *Source[T]) emit(wm event.Time) {
 	s.emitted = wm
+	s.metrics.watermark.Store(int64(wm))
 	s.Ctx.EmitWatermark(wm)
 }
 
@@ -237,6 +249,7 @@ func (s *Source[T]) OnProcessingTime(now event.Time) error {
 		}
 		if idleness > 0 && now-o.last >= idleness {
 			o.idle = true
+			o.metrics.setIdle(true, now)
 		}
 		if !o.idle {
 			active++

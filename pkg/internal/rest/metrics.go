@@ -353,16 +353,11 @@ func (r *request) subtaskMetrics() (any, error) {
 // local returns the metrics of this process that have a scope, and all of some labels.
 func (r *request) local(scope metrics.Scope, labels ...metrics.Label) map[string]value {
 	out := map[string]value{}
-	r.s.cfg.Metrics.Each(func(v metrics.Value) {
-		if v.Scope != scope {
-			return
-		}
-		for _, l := range labels {
-			if !slices.Contains(v.Labels, l) {
-				return
-			}
-		}
-		name := v.Name
+	want := func(s metrics.Scope, have []metrics.Label) bool {
+		return s == scope && !slices.ContainsFunc(labels, func(l metrics.Label) bool { return !slices.Contains(have, l) })
+	}
+	r.s.cfg.Metrics.EachOf(want, func(v metrics.Value) {
+		name := v.Path
 		if scope == metrics.ScopeCoordinator {
 			for _, l := range v.Labels {
 				if l.Name == "operator_name" {

@@ -134,9 +134,11 @@ func (s *stats) register(t *chainTask, g *metrics.Group) {
 		if in.Channels > 0 {
 			set("debloatedBufferSize", float64(in.Limit/int64(in.Channels)))
 		}
+		estimated := 0.0
 		if in.PerSecond > 0 {
-			set("estimatedTimeToConsumeBuffersMs", float64(in.Bytes)/float64(in.PerSecond)*1000)
+			estimated = float64(in.Bytes) / float64(in.PerSecond) * 1000
 		}
+		set("estimatedTimeToConsumeBuffersMs", estimated)
 	})
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	g.Gauges(func(set func(string, float64)) {

@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"context"
+	"math"
 	"strconv"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -17,23 +18,26 @@ func (t *TaskManager) FetchMetrics(_ context.Context, r *rpcv1.FetchMetricsReque
 		return nil, err
 	}
 	resp := &rpcv1.FetchMetricsResponse{}
-	want := job.String()
-	t.cfg.Metrics.Each(func(v metrics.Value) {
-		m := &rpcv1.Metric{Name: v.Name, Value: v.Number, Text: v.Text}
-		switch {
-		case job.IsZero():
-			if v.Scope != metrics.ScopeTaskManager {
-				return
-			}
-		case v.Scope != metrics.ScopeTask && v.Scope != metrics.ScopeOperator || label(v, "job_id") != want || label(v, "tm_id") != t.cfg.ID:
-			return
-		default:
-			if m.Subtask = subtask(v); m.Subtask == nil {
-				return
-			}
-			m.Operator = label(v, "operator_name")
+	want := func(scope metrics.Scope, labels []metrics.Label) bool {
+		if !metrics.Has(labels, "tm_id", t.cfg.ID) {
+			return false
 		}
-		resp.Metrics = append(resp.Metrics, m)
+		if job.IsZero() {
+			return scope == metrics.ScopeTaskManager
+		}
+		return (scope == metrics.ScopeTask || scope == metrics.ScopeOperator) && metrics.Has(labels, "job_id", job.String())
+	}
+	t.cfg.Metrics.EachOf(want, func(v metrics.Value) {
+		for _, n := range v.Numbers() {
+			m := &rpcv1.Metric{Name: n.Path, Value: n.Number, Text: n.Text}
+			if !job.IsZero() {
+				if m.Subtask = subtask(n); m.Subtask == nil {
+					return
+				}
+				m.Operator = label(n, "operator_name")
+			}
+			resp.Metrics = append(resp.Metrics, m)
+		}
 	})
 	return resp, nil
 }
@@ -47,13 +51,49 @@ var kept = map[string]bool{
 // finalMetrics reads what is kept of a task.
 func (t *TaskManager) finalMetrics(id base.SubtaskID) []*rpcv1.Metric {
 	var out []*rpcv1.Metric
-	attempt := id.String()
-	t.cfg.Metrics.Each(func(v metrics.Value) {
-		if kept[v.Name] && label(v, "task_attempt_id") == attempt && label(v, "tm_id") == t.cfg.ID {
+	of := func(_ metrics.Scope, labels []metrics.Label) bool {
+		return metrics.Has(labels, "task_attempt_id", id.String()) && metrics.Has(labels, "tm_id", t.cfg.ID)
+	}
+	t.cfg.Metrics.EachOf(of, func(v metrics.Value) {
+		if kept[v.Path] {
 			out = append(out, &rpcv1.Metric{Name: v.Name, Value: v.Number, Operator: label(v, "operator_name")})
 		}
 	})
 	return out
+}
+
+// labels identify the TaskManager in metrics.
+func (t *TaskManager) labels() []metrics.Label {
+	return []metrics.Label{{Name: "host", Value: t.cfg.Host}, {Name: "tm_id", Value: t.cfg.ID}}
+}
+
+// segmentBytes is Flink's taskmanager.memory.segment-size: its network memory is counted in these.
+const segmentBytes = 32 << 10
+
+// registerMetrics names what the process tells of itself as Flink does (metrics.md 6).
+func (t *TaskManager) registerMetrics() *metrics.Group {
+	g := t.cfg.Metrics.Group(metrics.ScopeTaskManager, t.labels()...)
+	g.Process()
+	g.Gauges(func(set func(string, float64)) {
+		l := t.cfg.Exchange.network.Load()
+		total, used := float64(l.Limit), float64(min(l.Bytes, l.Limit))
+		usage := 0.0
+		if total > 0 {
+			usage = math.Round(used / total * 100)
+		}
+		segments := func(bytes float64) float64 { return math.Ceil(bytes / segmentBytes) }
+		const prefix = "Status.Shuffle.Netty."
+		set(prefix+"TotalMemory", total)
+		set(prefix+"UsedMemory", used)
+		set(prefix+"AvailableMemory", total-used)
+		set(prefix+"RequestedMemoryUsage", usage)
+		set(prefix+"TotalMemorySegments", segments(total))
+		set(prefix+"UsedMemorySegments", segments(used))
+		set(prefix+"AvailableMemorySegments", segments(total)-segments(used))
+		set("Status.Network.TotalMemorySegments", segments(total))
+		set("Status.Network.AvailableMemorySegments", segments(total)-segments(used))
+	})
+	return g
 }
 
 func label(v metrics.Value, name string) string {

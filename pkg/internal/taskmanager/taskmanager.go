@@ -6,6 +6,7 @@
 package taskmanager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,8 @@ type Config struct {
 	// ChannelBytes and BufferBytes are the bounds of a channel, and of what a source or sink holds, in bytes.
 	ChannelBytes, BufferBytes int
 	Metrics                   *metrics.Registry
+	// Host is the machine's name, for metrics (localhost).
+	Host string
 	// Version is that of the binary, for people.
 	Version string
 	Logger  *slog.Logger
@@ -96,6 +99,7 @@ type TaskManager struct {
 
 // New returns a TaskManager that has not started.
 func New(cfg Config) *TaskManager {
+	cfg.Host = cmp.Or(cfg.Host, "localhost")
 	t := &TaskManager{cfg: cfg, log: cfg.Logger}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
@@ -116,6 +120,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("task manager %s: %w", t.cfg.ID, err), l.Close())
 	}
+	defer t.registerMetrics().Close()
 	var g errgroup.Group
 	g.Go(func() error { return server.Serve(l) })
 	g.Go(func() error {

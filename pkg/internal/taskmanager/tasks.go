@@ -16,7 +16,6 @@ import (
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
 	"github.com/rivulet-io/rivulet/pkg/internal/task"
-	"github.com/rivulet-io/rivulet/pkg/metrics"
 )
 
 // running is a task that was deployed and has not ended.
@@ -65,7 +64,7 @@ func (t *TaskManager) Deploy(_ context.Context, r *rpcv1.DeployRequest) (*rpcv1.
 			ID: id, Job: r.GetJobName(), Program: program, Graph: r.GetGraph(), Vertex: v, Parallelism: int(d.GetParallelism()),
 			Locations: d.GetLocations(), Restore: d.GetRestore(), Options: opts, Network: t.cfg.Exchange.network, Storage: t.cfg.Storage,
 			Listener: l, Final: func() { l.final = t.finalMetrics(id) }, Metrics: t.cfg.Metrics,
-			Labels: []metrics.Label{{Name: "tm_id", Value: t.cfg.ID}},
+			Labels: t.labels(),
 			Logger: t.log.With(slog.String("job", r.GetJobName())),
 		})
 	}
