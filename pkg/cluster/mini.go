@@ -190,6 +190,7 @@ func (m *Mini) budgets() (channel, buffer int, err error) {
 	if total <= 0 {
 		total = startLimit
 	}
+	total = heapLimit(total)
 	subtasks, ends := 0, 0
 	for _, j := range m.cfg.Jobs {
 		for _, v := range j.Program.Graph().GetVertices() {
@@ -201,7 +202,7 @@ func (m *Mini) budgets() (channel, buffer int, err error) {
 			}
 		}
 	}
-	// An eighth of the process for what moves between tasks, another for what sources and sinks hold.
+	// An eighth of the heap for what moves between tasks, another for what sources and sinks hold.
 	network, err := config.Get(m.settings, config.NetworkMemory)
 	if err != nil {
 		return 0, 0, err

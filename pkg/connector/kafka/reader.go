@@ -26,12 +26,15 @@ type reader[T any] struct {
 	cfg    *sourceConfig
 	ctx    connector.ReaderContext
 	values Decoder[T]
-	stable bool
+	// stable: values refer to Record.Value. whole: the decoder looks at more than that.
+	stable, whole bool
 
 	cl     *kgo.Client
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
-	// batches has room for the one hand-over that is ahead.
+	// wanted has room for one request for records, and batches for the answer: what is not asked for stays in the client, whose buffer bounds it.
+	wanted  chan struct{}
+	asked   bool // task's goroutine: a request is under way
 	batches chan []run
 	failure atomic.Pointer[fetchError]
 	commits *groupCommits // nil without a group
@@ -42,12 +45,14 @@ type reader[T any] struct {
 	order  []*readerSplit[T]
 	noMore bool
 	// runs are what is at hand; next is the record of runs[0] that is due.
-	runs   []run
-	next   int
-	record Record
-	arena  []byte
-	bytes  int64 // of the records read since the metrics were told
-	count  int64
+	runs []run
+	next int
+	// left is how many records are at hand; when askAt are, the next ones are asked for.
+	left, askAt int
+	record      Record
+	arena       []byte
+	bytes       int64 // of the records read since the metrics were told
+	count       int64
 }
 
 // readerSplit is a partition that is being read.
@@ -77,10 +82,11 @@ func newReader[T any](cfg *sourceConfig, values Decoder[T], ctx connector.Reader
 		ctx.Context = context.Background()
 	}
 	r := &reader[T]{
-		cfg: cfg, ctx: ctx, values: values, splits: map[partition]*readerSplit[T]{}, batches: make(chan []run, 1), metrics: newReaderMetrics(ctx.Metrics),
+		cfg: cfg, ctx: ctx, values: values, splits: map[partition]*readerSplit[T]{}, wanted: make(chan struct{}, 1), batches: make(chan []run, 1), metrics: newReaderMetrics(ctx.Metrics),
 	}
-	if k, ok := values.(keeper); ok {
-		r.stable = k.keepsValue()
+	r.whole = true
+	if k, ok := values.(keeper); ok { // a Format
+		r.stable, r.whole = k.keepsValue(), false
 	}
 	return r
 }
@@ -167,8 +173,8 @@ func (r *reader[T]) fetchSize(brokers int) int32 {
 	return int32(min(max(r.ctx.BufferBytes/(brokers+2), 64<<10), r.cfg.fetchBytes))
 }
 
-// recordPool keeps the slices that records are decoded into.
-type recordPool struct{ pool sync.Pool }
+// recordPool keeps the slices that records are decoded into, and those that batches are decompressed into: nothing refers to them once a record has been read.
+type recordPool struct{ pool, bytes sync.Pool }
 
 // GetRecords implements kgo.PoolRecords.
 func (p *recordPool) GetRecords(n int) []kgo.Record {
@@ -181,6 +187,17 @@ func (p *recordPool) GetRecords(n int) []kgo.Record {
 // PutRecords implements kgo.PoolRecords.
 func (p *recordPool) PutRecords(s []kgo.Record) { p.pool.Put(&s) }
 
+// GetDecompressBytes implements kgo.PoolDecompressBytes.
+func (p *recordPool) GetDecompressBytes(compressed []byte, _ kgo.CompressionCodecType) []byte {
+	if s, ok := p.bytes.Get().(*[]byte); ok {
+		return *s
+	}
+	return make([]byte, 0, 4*len(compressed)) // it grows when that is too little
+}
+
+// PutDecompressBytes implements kgo.PoolDecompressBytes.
+func (p *recordPool) PutDecompressBytes(s []byte) { p.bytes.Put(&s) }
+
 // fetch hands over what the client gets.
 func (r *reader[T]) fetch(ctx context.Context, first []position, size int32) {
 	if err := r.verify(ctx, first); err != nil {
@@ -188,43 +205,50 @@ func (r *reader[T]) fetch(ctx context.Context, first []position, size int32) {
 		return
 	}
 	for {
-		fetches := r.cl.PollRecords(ctx, r.cfg.fetchRecords)
-		if ctx.Err() != nil {
+		select {
+		case <-r.wanted:
+		case <-ctx.Done():
 			return
 		}
 		var runs []run
 		var failed *fetchError
-		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-			id := partition{p.Topic, p.Partition}
-			if p.Err != nil && failed == nil {
-				failed = &fetchError{partition: id, err: p.Err}
+		for len(runs) == 0 && failed == nil {
+			fetches := r.cl.PollRecords(ctx, r.cfg.fetchRecords)
+			if ctx.Err() != nil {
+				return
 			}
-			if len(p.Records) > 0 {
-				run := run{partition: id, records: p.Records, high: p.HighWatermark}
-				for _, rec := range p.Records {
-					run.bytes += len(rec.Value)
-				}
-				runs = append(runs, run)
-			}
-		})
+			runs, failed = runsOf(fetches)
+		}
 		if failed != nil {
 			// What else came with it may be from behind a gap: it is not handed over.
 			r.fail(ctx, failed)
 			return
 		}
-		if len(runs) > 0 {
-			select {
-			case r.batches <- runs:
-			case <-ctx.Done():
-				return
-			}
-			r.ctx.Wake()
-		}
+		r.batches <- runs // there is room: it was asked for
+		r.ctx.Wake()
 		if n := r.fetchSize(len(r.cl.DiscoveredBrokers())); n != size {
 			size = n
 			r.cl.UpdateFetchMaxBytes(n, n)
 		}
 	}
+}
+
+// runsOf takes the records out of what the client fetched, or the first error.
+func runsOf(fetches kgo.Fetches) (runs []run, failed *fetchError) {
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		id := partition{p.Topic, p.Partition}
+		if p.Err != nil && failed == nil {
+			failed = &fetchError{partition: id, err: p.Err}
+		}
+		if len(p.Records) > 0 {
+			run := run{partition: id, records: p.Records, high: p.HighWatermark}
+			for _, rec := range p.Records {
+				run.bytes += len(rec.Value)
+			}
+			runs = append(runs, run)
+		}
+	})
+	return runs, failed
 }
 
 // verify checks that the topics are those that the positions are of.
@@ -298,8 +322,13 @@ func (r *reader[T]) Poll(out connector.Output[T]) (connector.Status, error) {
 	if len(r.runs) == 0 {
 		select {
 		case r.runs = <-r.batches:
-			r.next = 0
+			r.next, r.left, r.asked = 0, 0, false
+			for _, run := range r.runs {
+				r.left += len(run.records)
+			}
+			r.askAt = r.left / 4
 		default:
+			r.ask()
 			return r.rest()
 		}
 	}
@@ -323,6 +352,9 @@ func (r *reader[T]) Poll(out connector.Output[T]) (connector.Status, error) {
 			} // else it is behind the end of a bounded partition
 			rec.Recycle()
 			r.next++
+			if r.left--; r.left == r.askAt {
+				r.ask()
+			}
 			if out.Yield() {
 				if s != nil {
 					s.stats.position.Store(s.offset)
@@ -337,6 +369,14 @@ func (r *reader[T]) Poll(out connector.Output[T]) (connector.Status, error) {
 	}
 	r.runs = nil
 	return connector.More, nil
+}
+
+// ask asks for the next records, once.
+func (r *reader[T]) ask() {
+	if !r.asked && r.cl != nil {
+		r.asked = true
+		r.wanted <- struct{}{} // there is room
+	}
 }
 
 // publish tells the metrics what was read.
@@ -374,9 +414,13 @@ func (r *reader[T]) collect(s *readerSplit[T], run *run, rec *kgo.Record, out co
 	if r.stable && len(v) > 0 {
 		v = r.copied(v, run)
 	}
-	r.record = Record{
-		Key: rec.Key, Value: v, Headers: headers(rec.Headers), Timestamp: rec.Timestamp,
-		Topic: s.topic, Partition: s.num, Offset: rec.Offset, LeaderEpoch: rec.LeaderEpoch,
+	if r.whole {
+		r.record = Record{
+			Key: rec.Key, Value: v, Headers: headers(rec.Headers), Timestamp: rec.Timestamp,
+			Topic: s.topic, Partition: s.num, Offset: rec.Offset, LeaderEpoch: rec.LeaderEpoch,
+		}
+	} else {
+		r.record.Value, r.record.Offset = v, rec.Offset
 	}
 	value, err := r.values.Decode(&r.record)
 	if err != nil {
