@@ -38,9 +38,8 @@ type Options struct {
 	Heap string
 }
 
-// Security is a listener with SCRAM over TLS. KeyStore is a PKCS#12 file with the brokers' certificate and key.
+// Security is a listener with SCRAM over TLS.
 type Security struct {
-	KeyStore, Password string
 	// Users and their passwords, for SCRAM-SHA-256 and SCRAM-SHA-512.
 	Users map[string]string
 }
@@ -49,7 +48,8 @@ type Security struct {
 type Cluster struct {
 	dir, jars string
 	opts      Options
-	ports     []int // of the brokers' client listeners, then of the controllers, then of the brokers' own listeners
+	ports     []int  // of the brokers' client listeners, then of the controllers, then of the brokers' own listeners
+	cert, key []byte // of the client listeners with Security, in PEM
 	nodes     []*exec.Cmd
 }
 
@@ -81,6 +81,60 @@ func Start(t testing.TB, opts ...Options) *Cluster {
 	return c
 }
 
+var shared struct {
+	sync.Once
+	c   *Cluster
+	dir string
+	err error
+}
+
+// Shared returns the broker of the test's package, which is started at the first call and has no authentication; the package's TestMain is Main. It skips as Start does.
+func Shared(t testing.TB) *Cluster {
+	t.Helper()
+	shared.Do(func() {
+		if shared.dir, shared.err = os.MkdirTemp("", "realkafka-"); shared.err == nil { //nolint:usetesting // it outlives the test
+			// Transactions are aborted soon after their timeout.
+			shared.c, shared.err = New(context.WithoutCancel(t.Context()), shared.dir, Options{Properties: map[string]string{"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500"}})
+		}
+	})
+	if errors.Is(shared.err, ErrMissing) {
+		t.Skip(shared.err)
+	}
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return shared.c
+}
+
+// Main runs the tests of a package that calls Shared, and ends its broker: func TestMain(m *testing.M) { os.Exit(realkafka.Main(m)) }.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if shared.c != nil {
+		shared.c.Close()
+	}
+	if shared.dir != "" {
+		if err := os.RemoveAll(shared.dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	return code
+}
+
+// BootstrapPlain is where the brokers are reached without authentication, whatever Options.Security says.
+func (c *Cluster) BootstrapPlain() string {
+	if c.opts.Security == nil {
+		return c.Bootstrap()
+	}
+	var out []string
+	for n := range c.nodes {
+		out = append(out, fmt.Sprintf("127.0.0.1:%d", c.ports[2*len(c.nodes)+n]))
+	}
+	return strings.Join(out, ",")
+}
+
+// Certificate is what the certificate of Options.Security's listener is checked against, in PEM: it signs itself.
+func (c *Cluster) Certificate() []byte { return c.cert }
+
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 
 // New starts brokers that keep their data in dir. Close ends them.
@@ -98,6 +152,11 @@ func New(ctx context.Context, dir string, o Options) (*Cluster, error) {
 	c := &Cluster{dir: dir, jars: jars, opts: o, nodes: make([]*exec.Cmd, o.Nodes)}
 	if c.ports, err = freePorts(3 * o.Nodes); err != nil {
 		return nil, err
+	}
+	if o.Security != nil {
+		if c.cert, c.key, err = certificate(); err != nil {
+			return nil, err
+		}
 	}
 	for n := range o.Nodes {
 		if err := c.configure(ctx, n); err != nil {
@@ -206,7 +265,7 @@ func fetch(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	pom := `<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>test</groupId><artifactId>broker</artifactId><version>1</version><dependencies><dependency>
 <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>` + Version + `</version></dependency></dependencies></project>`
@@ -233,7 +292,7 @@ func freePorts(n int) ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close() // all are held until all are known
+		defer func() { _ = l.Close() }() // all are held until all are known
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
@@ -276,7 +335,10 @@ func (c *Cluster) configure(ctx context.Context, n int) error {
 	format := []string{"format", "--cluster-id", "rivulet-test-cluster-i", "--config", filepath.Join(home, "server.properties")}
 	if s := c.opts.Security; s != nil {
 		settings["sasl.enabled.mechanisms"] = "SCRAM-SHA-256,SCRAM-SHA-512"
-		for k, v := range map[string]any{"keystore.location": s.KeyStore, "keystore.password": s.Password, "keystore.type": "PKCS12", "key.password": s.Password} {
+		for k, v := range map[string]any{"keystore.type": "PEM", "keystore.certificate.chain": c.cert, "keystore.key": c.key} {
+			if pem, ok := v.([]byte); ok {
+				v = strings.ReplaceAll(string(pem), "\n", " \\\n")
+			}
 			settings["listener.name.clients.ssl."+k] = v
 		}
 		for _, mechanism := range []string{"scram-sha-256", "scram-sha-512"} {
@@ -314,7 +376,7 @@ func (c *Cluster) launch(n int) error {
 	if err != nil {
 		return err
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }() // the broker has its own
 	cmd := exec.Command("java", "-Xms64m", "-Xmx"+c.opts.Heap, "-XX:+UseSerialGC", "-Djava.net.preferIPv4Stack=true",
 		"-Dlog4j2.configurationFile="+filepath.Join(home, "log4j2.properties"), "-cp", filepath.Join(c.jars, "*"), "kafka.Kafka", filepath.Join(home, "server.properties"))
 	cmd.Stdout, cmd.Stderr = out, out

@@ -116,7 +116,7 @@ func definitive(err error) bool {
 
 // commit commits a transaction, however often it must ask.
 func (a *admin) commit(ctx context.Context, c *committable) error {
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	for wait := briefly; ; wait = min(2*wait, time.Second) {
 		try, cancel := context.WithTimeout(ctx, 30*time.Second)
 		err := a.endTxn(try, c, true)
 		cancel()
@@ -135,7 +135,9 @@ func (a *admin) commit(ctx context.Context, c *committable) error {
 			}
 			return fmt.Errorf("%v is %v: %w", c, st, err)
 		}
-		a.log.Warn("a transaction is not committed yet, asking again", slog.String("transaction", c.id), slog.Int64("checkpoint", c.checkpoint), slog.Any("err", err))
+		if !errors.Is(err, kerr.ConcurrentTransactions) || wait > 500*time.Millisecond {
+			a.log.Warn("a transaction is not committed yet, asking again", slog.String("transaction", c.id), slog.Int64("checkpoint", c.checkpoint), slog.Any("err", err))
+		}
 		if !pause(ctx, wait) {
 			return context.Cause(ctx)
 		}
@@ -160,8 +162,12 @@ func (f fate) String() string {
 // fate asks the broker what became of a transaction, however often it must ask.
 func (a *admin) fate(ctx context.Context, c *committable) (f fate, err error) {
 	err = persist(ctx, a.log, fmt.Sprintf("ask what became of %v", c), func(ctx context.Context) (err error) {
-		f, err = a.ask(ctx, c)
-		return err
+		for wait := briefly; ; wait = min(2*wait, time.Second) {
+			f, err = a.ask(ctx, c)
+			if !errors.Is(err, kerr.ConcurrentTransactions) || !pause(ctx, wait) {
+				return err
+			}
+		}
 	})
 	return f, err
 }
@@ -274,9 +280,16 @@ func (a *admin) fence(ctx context.Context, id string, timeout time.Duration) err
 	req := kmsg.NewPtrInitProducerIDRequest()
 	req.TransactionalID, req.TransactionTimeoutMillis = &id, int32(timeout.Milliseconds())
 	req.ProducerID, req.ProducerEpoch = -1, -1
-	resp, err := req.RequestWith(ctx, cl)
-	if err != nil {
-		return err
+	for wait := briefly; ; wait = min(2*wait, time.Second) {
+		resp, err := req.RequestWith(ctx, cl)
+		if err == nil {
+			err = kerr.ErrorForCode(resp.ErrorCode)
+		}
+		if !errors.Is(err, kerr.ConcurrentTransactions) || !pause(ctx, wait) {
+			return err
+		}
 	}
-	return kerr.ErrorForCode(resp.ErrorCode)
 }
+
+// briefly is the first pause before a broker is asked again that is ending a transaction.
+const briefly = 10 * time.Millisecond

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,12 +21,14 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/connector/kafka"
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/stream"
+	"github.com/rivulet-io/rivulet/test/realkafka"
 )
 
-// broker is a Kafka that tests run against: kfake over a network in memory, inside a synctest bubble.
+// broker is a Kafka that tests run against: kfake over a network in memory, inside a synctest bubble, or a real one.
 type broker struct {
 	t    *testing.T
-	fake *kfake.Cluster
+	fake *kfake.Cluster     // nil for a real one
+	real *realkafka.Cluster // nil for kfake
 	addr []string
 	dial func(ctx context.Context, network, host string) (net.Conn, error)
 	cl   *kgo.Client
@@ -43,6 +47,35 @@ func newFake(t *testing.T, opts ...kfake.Opt) *broker {
 	b.cl = b.client()
 	return b
 }
+
+// onBoth runs a test on kfake, and on a real broker where there can be one.
+func onBoth(t *testing.T, f func(t *testing.T, b *broker), opts ...kfake.Opt) {
+	t.Run("kfake", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { f(t, newFake(t, opts...)) })
+	})
+	t.Run("kafka", func(t *testing.T) { f(t, newReal(t, realkafka.Shared(t))) })
+}
+
+// onFake runs a test on kfake alone.
+func onFake(t *testing.T, f func(t *testing.T, b *broker), opts ...kfake.Opt) {
+	synctest.Test(t, func(t *testing.T) { f(t, newFake(t, opts...)) })
+}
+
+func TestMain(m *testing.M) { os.Exit(realkafka.Main(m)) }
+
+// newReal uses a real broker.
+func newReal(t *testing.T, c *realkafka.Cluster) *broker {
+	t.Helper()
+	b := &broker{t: t, real: c, addr: []string{c.Bootstrap()}}
+	b.cl = b.client()
+	return b
+}
+
+// names counts topics, prefixes and groups, which tests on one real broker share.
+var names atomic.Int64
+
+// name returns a name that no other test has.
+func (b *broker) name(s string) string { return fmt.Sprintf("%s-%d-%d", s, os.Getpid(), names.Add(1)) }
 
 // client returns a client of the test's own.
 func (b *broker) client(opts ...kgo.Opt) *kgo.Client {
@@ -212,6 +245,19 @@ func once(t *testing.T, rs []*kgo.Record, parts, to int) {
 	if len(m) > 0 {
 		t.Errorf("and more: %v", m)
 	}
+}
+
+// once is once for what readers of committed data see.
+func (b *broker) once(topic string, parts, to int) {
+	b.t.Helper()
+	b.await(topic, parts*to)
+	once(b.t, b.read(topic, true), parts, to)
+}
+
+// await waits until readers of committed data see n records: a real broker answers a commit before it writes its markers.
+func (b *broker) await(topic string, n int) {
+	b.t.Helper()
+	wait(b.t, fmt.Sprintf("%d records", n), func() bool { return len(b.read(topic, true)) >= n })
 }
 
 func logger(t *testing.T) *slog.Logger {

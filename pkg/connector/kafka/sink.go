@@ -113,22 +113,24 @@ type writer[T any] struct {
 	watch   *watch
 	large   int64 // records that were skipped for their size
 	checks  sync.WaitGroup
-	cancel  context.CancelFunc // of ctx.Context
+	// life ends with the task, or at Close.
+	life   context.Context //nolint:containedctx // it is the writer's life
+	cancel context.CancelFunc
 }
 
 func newWriter[T any](cfg *sinkConfig, values Encoder[T], ctx connector.WriterContext) *writer[T] {
+	life := ctx.Context
+	if life == nil {
+		life = context.Background()
+	}
 	w := &writer[T]{cfg: cfg, ctx: ctx, values: values}
+	w.life, w.cancel = context.WithCancel(life)
 	if len(cfg.topics) > 0 {
 		w.topic = cfg.topics[0]
 	}
 	if l, ok := values.(lender); ok {
 		w.lends = l.lendsRecord()
 	}
-	life := ctx.Context
-	if life == nil {
-		life = context.Background()
-	}
-	w.ctx.Context, w.cancel = context.WithCancel(life)
 	w.metrics = newWriterMetrics(ctx.Metrics)
 	w.slabs.done = w.done
 	w.watch = newWatch(cfg.delivery, func() int64 { return w.metrics.sent.Value() + w.metrics.errors.Value() }, func(err error) { w.fail(w.topic, err) })
@@ -140,11 +142,11 @@ func (w *writer[T]) check() {
 	if w.topic == "" {
 		return
 	}
-	err := persist(w.ctx.Context, w.ctx.Logger, "look at the topic", func(ctx context.Context) error {
+	err := persist(w.life, w.ctx.Logger, "look at the topic", func(ctx context.Context) error {
 		_, err := describe(ctx, w.cl, []string{w.topic})
 		return err
 	})
-	if err != nil && w.ctx.Context.Err() == nil {
+	if err != nil && w.life.Err() == nil {
 		w.refused(err)
 	}
 }
@@ -170,7 +172,7 @@ func (w *writer[T]) done(rec *kgo.Record, err error) {
 
 // fail ends the task because records could not be written. From any goroutine; the first one counts.
 func (w *writer[T]) fail(topic string, err error) {
-	if w.ctx.Context.Err() != nil {
+	if w.life.Err() != nil {
 		return // Close, or the task's end
 	}
 	if w.txns != nil {
@@ -220,7 +222,7 @@ func (w *writer[T]) Write(v T, ts event.Time) error {
 	if w.txns != nil {
 		w.txns.count()
 	}
-	w.cl.Produce(w.ctx.Context, rec, w.slab.promise)
+	w.cl.Produce(w.life, rec, w.slab.promise)
 	return nil
 }
 
