@@ -288,6 +288,9 @@ func mini(t *testing.T, mem *cluster.Memory, build func(*stream.Env) error, kv .
 	return m, stop
 }
 
+// pass lets time pass in a bubble.
+func pass(d time.Duration) { time.Sleep(d) }
+
 // wait lets time pass until ok.
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()

@@ -396,7 +396,7 @@ func TestOutage(t *testing.T) {
 				w.write(0, 0, 50)
 				c, state := w.prepare(1), w.SinkState()
 				_ = w.Close()
-				time.Sleep(outage)
+				pass(outage)
 				err := recoverSink(t, s, 1, connector.Recovery{Checkpoint: 1, Committables: c, Sink: state})
 				switch {
 				case lost && !errors.Is(err, connector.ErrAborted):
