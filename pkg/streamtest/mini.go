@@ -74,12 +74,12 @@ func (j *Job) Start(opts ...Option) {
 	}
 	m, err := cluster.NewMini(cluster.MiniConfig{
 		Memory: j.mem, Settings: j.o.settings(), Serialized: j.o.serialized, Logger: slog.New(slog.NewTextHandler(&output{t: j.t, dead: dead}, nil)),
-		Jobs: []cluster.Job{{Name: j.name, Build: j.build, FromSavepoint: j.o.savepoint}},
+		Jobs: []cluster.Job{{Name: j.name, Build: j.build, FromSavepoint: j.o.savepoint, Claim: j.o.claim}},
 	})
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	j.o.savepoint = ""
+	j.o.savepoint, j.o.claim = "", false
 	ctx, cancel := context.WithCancel(context.Background())
 	j.mini, j.cancel, j.done = m, cancel, make(chan struct{})
 	go func(done chan struct{}) { // end waits for it

@@ -20,6 +20,7 @@ type options struct {
 	serialized bool
 	from       *Snapshot
 	savepoint  string
+	claim      bool
 }
 
 func newOptions(opts []Option) options { return (options{}).with(opts) }
@@ -57,3 +58,6 @@ func Restore(s *Snapshot) Option { return func(o *options) { o.from = s } }
 
 // FromSavepoint has a Job start from what Job.Savepoint or Job.Stop returned.
 func FromSavepoint(path string) Option { return func(o *options) { o.savepoint = path } }
+
+// Claim makes the savepoint that a Job starts from its own: it may delete it.
+func Claim() Option { return func(o *options) { o.claim = true } }
