@@ -3,6 +3,11 @@ package rest
 // Target is target, without a job.
 func (s *Server) Target(dir string) (string, error) { return s.target(dir, nil) }
 
+// Below is target, with roots alone.
+func Below(roots []string, dir string) (string, error) {
+	return (&Server{roots: roots}).target(dir, nil)
+}
+
 // Routes returns the table, as "METHOD PATH", and why each is not served; empty for those that are.
 func Routes() (all []string, why map[string]string) {
 	why = map[string]string{}

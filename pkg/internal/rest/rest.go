@@ -173,7 +173,7 @@ func (s *Server) Run(ctx context.Context) error {
 		BaseContext: func(net.Listener) context.Context { return requests },
 	}
 	done := make(chan error, 1) // the one result
-	go func() { done <- server.Serve(s.listener) }()
+	go func() { done <- server.Serve(limit(s.listener, maxConnections)) }()
 	select {
 	case err := <-done:
 		return fmt.Errorf("REST: %w", err)

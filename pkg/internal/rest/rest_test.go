@@ -115,7 +115,13 @@ type world struct {
 	fail   atomic.Bool
 	names  map[string]string // $NAME -> value
 	dial   func() io.ReadWriteCloser
-	done   chan error // of the mini
+	done   <-chan error // of the mini
+	stop   func()       // suspends it
+
+	memory      *cluster.Memory
+	settings    []config.Setting
+	roots       []string
+	keepRunning bool
 }
 
 func newWorld(t *testing.T, roots []string, settings ...config.Setting) *world {
@@ -124,7 +130,16 @@ func newWorld(t *testing.T, roots []string, settings ...config.Setting) *world {
 
 // newWorldThat is newWorld, of a mini that ends with its job unless it keeps running.
 func newWorldThat(t *testing.T, keepRunning bool, roots []string, settings ...config.Setting) *world {
-	w := &world{t: t, names: map[string]string{}, done: make(chan error, 1)}
+	w := &world{t: t, names: map[string]string{}, memory: cluster.NewMemory(), keepRunning: keepRunning, roots: roots}
+	w.settings = append([]config.Setting{{Key: "parallelism.default", Value: "2"}, {Key: "restart-strategy.type", Value: "none"}}, settings...)
+	w.start()
+	t.Cleanup(func() { w.stop() })
+	return w
+}
+
+// start starts a mini on what the one before has left.
+func (w *world) start() {
+	t := w.t
 	network := grpcrpc.NewMemory()
 	l, err := network.Listen("rest")
 	if err != nil {
@@ -147,26 +162,27 @@ func newWorldThat(t *testing.T, keepRunning bool, roots []string, settings ...co
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w.mini, err = cluster.NewMini(cluster.MiniConfig{
-		Jobs: []cluster.Job{{Name: "sums", Build: build}}, Memory: cluster.NewMemory(), KeepRunning: keepRunning, Logger: log,
+		Jobs: []cluster.Job{{Name: "sums", Build: build}}, Memory: w.memory, KeepRunning: w.keepRunning, Logger: log, Settings: w.settings,
 		Services: []func(context.Context, *cluster.Mini) error{func(ctx context.Context, _ *cluster.Mini) error { return w.server.Run(ctx) }},
-		Settings: append([]config.Setting{{Key: "parallelism.default", Value: "2"}, {Key: "restart-strategy.type", Value: "none"}}, settings...),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.server, err = rest.New(l, rest.Config{
-		JobManager: w.mini.JobManager(), Metrics: w.mini.Metrics(), Config: w.mini.Config(), Version: "0.0.0", Roots: roots, Logger: log,
+		JobManager: w.mini.JobManager(), Metrics: w.mini.Metrics(), Config: w.mini.Config(), Version: "0.0.0", Roots: w.roots, Logger: log,
 		Handlers: map[string]http.Handler{"/metrics": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "flink_up 1") })},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { w.done <- w.mini.Run(ctx); close(w.done) }()
-	t.Cleanup(func() {
+	done := make(chan error, 1)
+	w.done = done
+	go func() { done <- w.mini.Run(ctx); close(done) }()
+	w.stop = func() {
 		cancel()
-		<-w.done // it says what the job died of, which tests do on purpose
-	})
+		<-done // it says what the job died of, which tests do on purpose
+	}
 	w.wait("a job", func() bool { return len(w.mini.Jobs()) > 0 })
 	w.names["JOB"] = w.mini.Jobs()[0].String()
 	d, err := w.mini.JobManager().Job(w.mini.Jobs()[0])
@@ -176,7 +192,6 @@ func newWorldThat(t *testing.T, keepRunning bool, roots []string, settings ...co
 	for i, v := range d.Vertices {
 		w.names[fmt.Sprintf("VERTEX%d", i)] = v.ID.String()
 	}
-	return w
 }
 
 // wait lets virtual time pass until ok.
@@ -257,9 +272,10 @@ func (w *world) answer(rec *httptest.ResponseRecorder) string {
 // TestEndpoints makes the requests of testdata: one golden body for each endpoint. Commands:
 //
 //	request makes the request METHOD PATH, with the rest of the input as body; $JOB, $VERTEX0 and $REQUEST (the id of the latest request) stand for ids
-//	wait SECONDS; state STATE waits until the job is in it, and all its tasks; fail makes the job fail
+//	wait SECONDS; state STATE waits until the job is in it, and all its tasks; fail makes the job fail; restart suspends the
+//	process and starts another on what it has left
 func TestEndpoints(t *testing.T) {
-	for _, file := range []string{"job", "failed", "stopped"} {
+	for _, file := range []string{"job", "failed", "stopped", "restored"} {
 		t.Run(file, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, []string{"mem:///mini", "/data"}, config.Setting{Key: "execution.checkpointing.interval", Value: "1 min"})
@@ -283,6 +299,9 @@ func TestEndpoints(t *testing.T) {
 						synctest.Wait()
 					case "fail":
 						w.fail.Store(true)
+					case "restart":
+						w.stop()
+						w.start()
 					default:
 						d.Fatalf(t, "unknown command")
 					}

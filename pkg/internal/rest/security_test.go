@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -257,4 +259,50 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = l.Close()
+}
+
+// TestConnectionsAreCounted: the hundred-and-first waits until another is closed.
+func TestConnectionsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		var open []io.ReadWriteCloser
+		for range 100 {
+			c := w.dial()
+			ask(t, c, "GET", "/overview")
+			open = append(open, c)
+		}
+		served := make(chan string, 1)
+		go func() { served <- ask(t, w.dial(), "GET", "/overview") }()
+		synctest.Wait()
+		select {
+		case <-served:
+			t.Error("one more is served")
+		default:
+		}
+		_ = open[7].Close()
+		if body := <-served; !strings.Contains(body, "taskmanagers") {
+			t.Errorf("%s", body)
+		}
+	})
+}
+
+// FuzzTarget: whatever a request names, what becomes of it lies below a root.
+func FuzzTarget(f *testing.F) {
+	for _, s := range []string{"/data", "/data/x", "file:///data/x", "file:/data/../etc", "file://data", "/data/./x//y", "mem:///data/x", "s3://data@x/y", "/data\x00", "", ":", "//data", "file:"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, dir string) {
+		got, err := rest.Below([]string{"file:///data", "s3://bucket/data"}, dir)
+		if err != nil {
+			return
+		}
+		u, err := url.Parse(got)
+		if err != nil {
+			return // a file name may be anything; it is not read as a URL
+		}
+		if u.Scheme == "file" && got != "file:///data" && (!strings.HasPrefix(got, "file:///data/") || path.Clean(got[7:]) != got[7:]) ||
+			u.Scheme == "s3" && (u.Host != "bucket" || u.Path != path.Clean(u.Path) && u.Path != path.Clean(u.Path)+"/" && strings.Contains(u.Path, "..")) {
+			t.Errorf("%q became %q", dir, got)
+		}
+	})
 }
