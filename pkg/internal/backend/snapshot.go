@@ -316,11 +316,16 @@ func (w *writer) group(g int, whole bool, base *chain) error {
 				continue
 			}
 			for _, e := range p.index() {
-				if e&flagUsed == 0 || !whole && !p.changed(e, stored) || whole && e&flagTomb != 0 {
+				if e&flagUsed == 0 || !whole && !p.changed(e, stored) {
+					continue
+				}
+				// A row that was deleted is left out of a whole group; but that it was must be said, if there is a file that has it.
+				gone := whole && e&flagTomb != 0
+				if gone && (base == nil || any || !p.changed(e, stored)) {
 					continue
 				}
 				r := p.row(e)
-				if whole && t.ttl > 0 && t.expired(r, w.v.now) {
+				if !gone && whole && t.ttl > 0 && t.expired(r, w.v.now) {
 					continue
 				}
 				if !any {
@@ -329,6 +334,9 @@ func (w *writer) group(g int, whole bool, base *chain) error {
 						return err
 					}
 					begin = w.at()
+				}
+				if gone {
+					continue
 				}
 				x := &w.blocks[r.schema]
 				x.count++
