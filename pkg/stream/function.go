@@ -65,7 +65,7 @@ func (r *Runtime) Logger() *slog.Logger { return r.ctx.Logger }
 // Side returns the side output of tag, for emitting. Call it when the function is opened.
 func Side[S any](r *Runtime, tag Tag[S]) Out[S] {
 	t, _ := r.node.types[tag.name].(*operator.Type[S])
-	o, err := operator.NewOut(r.ctx, tag.name, t)
+	o, err := operator.NewOut(r.ctx, tag.name, t, true)
 	if err != nil {
 		r.ctx.Fail(err)
 	}

@@ -127,7 +127,7 @@ type out[T any] struct {
 }
 
 func newOut[T any](ctx *task.Context, side string, t *operator.Type[T]) (*out[T], error) {
-	o, err := operator.NewOut(ctx, side, t)
+	o, err := operator.NewOut(ctx, side, t, true)
 	return &out[T]{Out: o}, err
 }
 

@@ -107,7 +107,7 @@ func windowed[K, T, O any](w WindowedStream[K, T], what string, opts []OperatorO
 			return c.fire(k.Key(), win, o)
 		}}
 		if w.late != nil {
-			side, err := operator.NewOut(k.Ctx, w.late.name, w.keyed.stream.typ)
+			side, err := operator.NewOut(k.Ctx, w.late.name, w.keyed.stream.typ, false)
 			if err != nil {
 				return h, err
 			}

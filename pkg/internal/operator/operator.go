@@ -54,44 +54,57 @@ func (d *Defaults) Close() error { return nil }
 // Out is one output of an operator: it hands each row to all consumers. The zero Out drops rows.
 type Out[T any] struct {
 	ctx  *task.Context
-	one  task.Collector[T] // the only consumer, or the last
-	rest []task.Collector[T]
-	typ  *Type[T] // not nil if rows are copied for rest
+	typ  *Type[T]
+	one  consumer[T] // the only one, or the last
+	rest []consumer[T]
 	ts   event.Time
 }
 
-// NewOut returns the output side of an operator, whose consumers take T.
-func NewOut[T any](ctx *task.Context, side string, typ *Type[T]) (*Out[T], error) {
-	o := &Out[T]{ctx: ctx, ts: event.None}
+// consumer is one of an output's.
+type consumer[T any] struct {
+	task.Collector[T]
+	copies bool // it gets a copy of each row
+}
+
+// borrower is a consumer that neither changes a row nor keeps it: it needs no copy of its own.
+type borrower interface{ borrows() }
+
+// NewOut returns the output side of an operator, whose consumers take T. held says that who emits a row may go on to hold it, and change it, as a user's function may: no
+// consumer gets the row itself then.
+func NewOut[T any](ctx *task.Context, side string, typ *Type[T], held bool) (*Out[T], error) {
+	o := &Out[T]{ctx: ctx, ts: event.None, typ: typ}
 	targets := ctx.Targets(side)
 	for i, t := range targets {
 		c, ok := t.(task.Collector[T])
 		if !ok {
 			return nil, fmt.Errorf("output %q: consumer %d (%T) does not take records of type %T", side, i, t, *new(T))
 		}
-		if i == len(targets)-1 {
-			o.one = c
+		_, borrows := t.(borrower)
+		last := i == len(targets)-1
+		to := consumer[T]{c, typ != nil && typ.copies && !borrows && (held || !last)}
+		if last {
+			o.one = to
 		} else {
-			o.rest = append(o.rest, c)
+			o.rest = append(o.rest, to)
 		}
-	}
-	if typ != nil && typ.copies && len(o.rest) > 0 {
-		o.typ = typ
 	}
 	return o, nil
 }
 
-// Collect hands a row to all consumers; all but the last get a copy of a mutable one.
+// Collect hands a row to all consumers: between processes each would have its own.
 func (o *Out[T]) Collect(v T, ts event.Time) {
 	o.ctx.Out++
-	for _, c := range o.rest {
-		w := v
-		if o.typ != nil {
+	for i := range o.rest {
+		c, w := &o.rest[i], v
+		if c.copies {
 			w = o.typ.codec.Copy(v)
 		}
 		c.Collect(w, ts)
 	}
-	if o.one != nil {
+	if o.one.copies {
+		v = o.typ.codec.Copy(v)
+	}
+	if o.one.Collector != nil {
 		o.one.Collect(v, ts)
 	}
 }

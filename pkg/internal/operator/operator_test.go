@@ -434,3 +434,34 @@ func TestWatermarksOfSplits(t *testing.T) {
 		}
 	}())
 }
+
+// TestChainsHoldNothingOfEachOther says that a function may change what it has emitted although the next one is called directly, and the next one what it was given.
+func TestChainsHoldNothingOfEachOther(t *testing.T) {
+	typ := boxes()
+	var kept []box
+	last := &operator.Transform[box]{In: typ, Make: func(*task.Context) (operator.Hooks[box], error) {
+		return operator.Hooks[box]{Each: func(v box, _ event.Time) error {
+			v.N[0] += 10
+			kept = append(kept, v)
+			return nil
+		}}, nil
+	}}
+	end := &host{}
+	if err := last.Open(end.context(task.Info{})); err != nil {
+		t.Fatal(err)
+	}
+	// A filter hands on what it was given: the one copy is made before it.
+	filter := &operator.Filter[box]{In: typ, F: func(box) bool { return true }}
+	if err := filter.Open((&host{targets: map[string][]task.Target{"": {last}}}).context(task.Info{})); err != nil {
+		t.Fatal(err)
+	}
+	out := must(operator.NewOut((&host{targets: map[string][]task.Target{"": {filter, last}}}).context(task.Info{}), "", typ, true))
+	v := box{N: []int{1}}
+	out.Collect(v, event.None)
+	v.N[0]++
+	out.Collect(v, event.None)
+	v.N[0] = 99
+	if want := []box{{[]int{11}}, {[]int{11}}, {[]int{12}}, {[]int{12}}}; !cmp.Equal(kept, want) {
+		t.Errorf("got %v, want %v", kept, want)
+	}
+}

@@ -50,6 +50,9 @@ func (r *router[T]) Collect(v T, ts event.Time) {
 	r.route(v, ts)
 }
 
+// borrows implements borrower: Collect keeps a copy.
+func (r *router[T]) borrows() {}
+
 // route puts a row that is the router's own into the batches of its channels.
 func (r *router[T]) route(v T, ts event.Time) {
 	if len(r.open) == 1 && r.spec.Partitioning != exchange.Broadcast {

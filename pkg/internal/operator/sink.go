@@ -58,6 +58,9 @@ func (s *Sink[T]) Collect(v T, ts event.Time) {
 	s.Ctx.Out++
 }
 
+// borrows implements borrower: a writer may keep only what is immutable.
+func (s *Sink[T]) borrows() {}
+
 // ProcessBatch writes a batch.
 func (s *Sink[T]) ProcessBatch(_ int, b exchange.Batch) error { return each(s.Ctx, s.in, b, s) }
 

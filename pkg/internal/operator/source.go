@@ -54,7 +54,7 @@ func (s *Source[T]) Open(ctx *task.Context) (err error) {
 	s.Ctx, s.emitted, s.emptySince, s.last = ctx, event.Min, event.None, event.None
 	s.metrics.open(ctx)
 	s.splits, s.marks = map[string]*splitOutput[T]{}, s.Strategy.NewGenerator() != nil || s.Strategy.Idleness() > 0
-	if s.out, err = NewOut(ctx, "", s.Typ); err != nil {
+	if s.out, err = NewOut(ctx, "", s.Typ, false); err != nil {
 		return err
 	}
 	s.reader, err = s.Source.NewReader(connector.ReaderContext{

@@ -21,7 +21,7 @@ type Map[I, O any] struct {
 // Open finds the consumers.
 func (m *Map[I, O]) Open(ctx *task.Context) (err error) {
 	m.Ctx = ctx
-	m.out, err = NewOut(ctx, "", m.Typ)
+	m.out, err = NewOut(ctx, "", m.Typ, true)
 	return err
 }
 
@@ -48,7 +48,7 @@ type Filter[T any] struct {
 // Open finds the consumers.
 func (f *Filter[T]) Open(ctx *task.Context) (err error) {
 	f.Ctx = ctx
-	f.out, err = NewOut(ctx, "", f.In)
+	f.out, err = NewOut(ctx, "", f.In, false)
 	return err
 }
 
