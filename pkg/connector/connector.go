@@ -182,8 +182,9 @@ type Writer[T any] interface {
 	Write(v T, ts event.Time) error
 	// Flush makes everything written durable outside (or part of the open transaction); any write that failed is returned here at the latest.
 	Flush(ctx context.Context) error
-	// Prepare, after Flush, ends the first phase for a checkpoint and returns what the committer needs to finish it alone, from any process: at most one
-	// entry per transaction; none when nothing was written.
+	// Prepare, after Flush, ends the first phase for a checkpoint and returns what the committer needs to finish it alone, from any process: an entry for each
+	// transaction that is prepared and not known to be committed, those of earlier checkpoints included, which may have failed, or not be committed yet; none when
+	// there is none. What a restore does not find in the checkpoint is aborted.
 	Prepare(ctx context.Context, checkpoint int64) (committables [][]byte, err error)
 	// Snapshot returns the writer's own state, dealt out again at restore (split redistribution).
 	Snapshot(checkpoint int64) ([][]byte, error)

@@ -68,7 +68,7 @@ func (h *Harness[I, O]) act(f func()) {
 			}
 		})
 		typ, _ := r.program.Type(r.source.plan.GetNode(), "").(*operator.Type[I])
-		if h.in, err = operator.NewOut(r.source.ctx, "", typ); err != nil {
+		if h.in, err = operator.NewOut(r.source.ctx, "", typ, true); err != nil {
 			h.t.Fatal(err)
 		}
 	}
