@@ -41,14 +41,14 @@ func check(t *testing.T, c *collect.Collector[int64]) {
 }
 
 func TestMiniCrashes(t *testing.T) {
-	for i := range 10 {
+	for i := range 5 {
 		for _, opts := range [][]streamtest.Option{nil, {streamtest.Serialized()}} {
 			t.Run(fmt.Sprintf("%d/%d", i, len(opts)), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c := collect.New[int64]()
 					j := streamtest.Mini(t, doubles(c), append(opts, streamtest.Parallelism(2), streamtest.Set("execution.checkpointing.interval", "100ms"))...)
 					j.Start()
-					time.Sleep(time.Duration(137*i+500) * time.Millisecond)
+					time.Sleep(time.Duration(274*i+500) * time.Millisecond)
 					j.Crash()
 					if n := c.Len(); n == 0 || n == total {
 						t.Errorf("%d records at the crash", n)

@@ -23,7 +23,7 @@ import (
 const variable = "RIVULET_TEST_PROGRAM"
 
 // limit is how long anything may take before the test fails.
-const limit = 2 * time.Minute
+const limit = time.Minute
 
 // Main is what TestMain is: it runs the tests, or main in a process that Start started.
 func Main(m *testing.M, main func()) {
