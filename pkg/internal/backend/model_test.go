@@ -495,6 +495,9 @@ func (r *run) check() {
 	}
 	rows := map[string]int64{}
 	for i, s := range r.subs {
+		if err := s.b.CheckHeld(); err != nil {
+			r.t.Fatal(err)
+		}
 		k, err := s.b.Snapshot(-int64(i)-1, true, false)(context.Background(), &diskStore{d: newDisk()})
 		if err != nil {
 			r.t.Fatal(err)

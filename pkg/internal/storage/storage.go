@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/rivulet-io/rivulet/pkg/fs"
+	"github.com/rivulet-io/rivulet/pkg/internal/backend"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
@@ -127,6 +128,8 @@ func verifyFile(fsys fs.FS, name string, size int64) error {
 	}
 	if r.Size() != size {
 		err = fmt.Errorf("it has %d bytes, want %d: %w", r.Size(), size, base.ErrCorrupt)
+	} else {
+		err = backend.Verify(r, name)
 	}
 	return errors.Join(err, r.Close())
 }

@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	iofs "io/fs"
@@ -9,8 +10,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/fs/fault"
+	"github.com/rivulet-io/rivulet/pkg/internal/backend"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
@@ -31,6 +34,30 @@ func metadata(id int64, kind snapshotv1.Kind, files ...*snapshotv1.File) *snapsh
 	}
 }
 
+// someState is a state file.
+var someState = func() []byte {
+	b, err := backend.Open(backend.Config{Range: base.KeyGroupRange{End: 127}, MaxParallelism: 128, Now: func() event.Time { return 0 }})
+	if err != nil {
+		panic(err)
+	}
+	if err := b.SetKey([]byte("key"), base.HashKey([]byte("key"))); err != nil {
+		panic(err)
+	}
+	b.Timers("timers").Register(7)
+	f := new(written)
+	if _, err := b.Snapshot(1, true, true)(context.Background(), f); err != nil {
+		panic(err)
+	}
+	return f.Bytes()
+}()
+
+// written is a backend.Store of one file.
+type written struct{ bytes.Buffer }
+
+func (f *written) Create(bool) (backend.File, error) { return f, nil }
+func (f *written) Commit() (*snapshotv1.File, error) { return &snapshotv1.File{Path: "f"}, nil }
+func (f *written) Abort()                            {}
+
 // write writes a checkpoint with one file of its own and one that is shared, or a savepoint with both in its directory.
 func write(s *storage.Storage, dir string, id int64, kind snapshotv1.Kind) (string, error) {
 	store, err := s.Store(dir, task, &exchange.Barrier{Checkpoint: id, Savepoint: kind != snapshotv1.Kind_KIND_CHECKPOINT})
@@ -43,7 +70,7 @@ func write(s *storage.Storage, dir string, id int64, kind snapshotv1.Kind) (stri
 		if err != nil {
 			return "", err
 		}
-		_, err = f.Write([]byte("some state"))
+		_, err = f.Write(someState)
 		if err != nil {
 			f.Abort()
 			return "", err
@@ -99,13 +126,19 @@ func TestRoundTrip(t *testing.T) {
 			if err := s.Verify(t.Context(), got); !errors.Is(err, base.ErrCorrupt) || !strings.Contains(err.Error(), `operator "count" subtask 3: state file mem://`) {
 				t.Errorf("%s truncated: %v", f, err)
 			}
+			if err := fs.WriteFile(mem, f, append(bytes.Clone(someState[:30]), append([]byte("bad!"), someState[34:]...)...)); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Verify(t.Context(), got); !errors.Is(err, base.ErrCorrupt) || !strings.Contains(err.Error(), "checksum") {
+				t.Errorf("%s damaged: %v", f, err)
+			}
 			if err := mem.Remove(f); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Verify(t.Context(), got); !errors.Is(err, iofs.ErrNotExist) {
 				t.Errorf("%s removed: %v", f, err)
 			}
-			if err := fs.WriteFile(mem, f, []byte("some state")); err != nil {
+			if err := fs.WriteFile(mem, f, someState); err != nil {
 				t.Fatal(err)
 			}
 		}
