@@ -16,6 +16,8 @@ const (
 	watchInterval = 100 * time.Millisecond
 	// outside is what is resident and not the Go runtime's: mostly pages of the binary. Of one with REST, Kafka and a job, 12 MB were measured.
 	outside = 14 << 20
+	// roomy is up to where garbage may take half as much again as what is alive, in bytes.
+	roomy = 64 << 20
 )
 
 // heapLimit is what the Go runtime may use of a process's resident total, in bytes.
@@ -52,8 +54,8 @@ func (m *Mini) watchMemory(ctx context.Context) {
 		}
 		live := liveBytes()
 		if hard <= 0 {
-			// Room for half as much again as is alive, so that the collector does not run all the time.
-			if want := max(startLimit, live+live/2+outside); want > limit+limit/8 || want < limit-limit/4 {
+			// Room for half as much again as is alive, and for more while that is little, so that the collector does not run all the time.
+			if want := max(startLimit, outside+live+max(live/2, min(live+live/2, roomy))); want > limit+limit/8 || want < limit-limit/4 {
 				limit = want
 				setLimit(limit)
 			}

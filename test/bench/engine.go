@@ -14,6 +14,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/connector/blackhole"
 	"github.com/rivulet-io/rivulet/pkg/connector/datagen"
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/state"
 	"github.com/rivulet-io/rivulet/pkg/stream"
 )
 
@@ -91,25 +92,47 @@ var engineJobs = map[string]func(env *stream.Env, records int64, first func()) e
 		return nil
 	},
 	"struct": func(env *stream.Env, records int64, first func()) error {
-		users := make([]string, 1<<20)
-		for i := range users {
-			users[i] = fmt.Sprintf("user-%015d", i)
-		}
-		s := stream.Map(numbers(env, records, first), func(v uint64) visit {
-			return visit{User: users[(v*0x9E3779B97F4A7C15)>>44], Pages: int64(v), Until: int64(v)}
+		s := stream.Map(numbers(env, records, first), func(v uint64) sale {
+			n := (v * 0x9E3779B97F4A7C15) >> 44
+			return sale{Item: item{Shop: n, Shelf: n ^ 0x5555, Place: uint32(n)}, Price: int64(v)}
 		})
-		sums := stream.Reduce(stream.KeyBy(s, func(v visit) string { return v.User }), func(a, b visit) visit {
-			return visit{User: a.User, Pages: a.Pages + b.Pages, Until: max(a.Until, b.Until)}
-		})
-		stream.To(sums, blackhole.Sink[visit]())
+		perItem := stream.KeyBy(s, func(s sale) item { return s.Item })
+		totals := stream.Process(perItem, func() stream.KeyedProcess[item, sale, int64] { return new(totaling) })
+		stream.To(totals, blackhole.Sink[int64]())
 		return nil
 	},
 }
 
-type visit struct {
-	User         string
-	Pages, Until int64
+// item is a key of 20 bytes.
+type item struct {
+	Shop, Shelf uint64
+	Place       uint32
 }
+
+type sale struct {
+	Item  item
+	Price int64
+}
+
+type total struct{ Count, Sum, Largest int64 }
+
+// totaling keeps three figures per key.
+type totaling struct{ total state.Value[total] }
+
+func (t *totaling) Open(r *stream.Runtime) error {
+	t.total = state.NewValue[total](r, "total")
+	return nil
+}
+
+func (t *totaling) Process(_ stream.Context[item], s sale, out stream.Out[int64]) error {
+	v := t.total.Get()
+	v.Count, v.Sum, v.Largest = v.Count+1, v.Sum+s.Price, max(v.Largest, s.Price)
+	t.total.Set(v)
+	out.Emit(v.Sum)
+	return nil
+}
+
+func (t *totaling) OnTimer(stream.Context[item], time.Time, stream.Out[int64]) error { return nil }
 
 func numbers(env *stream.Env, records int64, first func()) stream.Stream[uint64] {
 	return stream.From(env, datagen.Source(func(i int64) uint64 {

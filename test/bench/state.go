@@ -21,6 +21,11 @@ const (
 	updateRate = 100_000
 )
 
+type visit struct {
+	User         string
+	Pages, Until int64
+}
+
 // visits keeps a struct of three fields for each of a million keys of 20 bytes.
 func visits(env *stream.Env) error {
 	in := stream.From(env, datagen.Source(func(i int64) visit {
