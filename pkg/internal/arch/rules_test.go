@@ -35,6 +35,7 @@ var layers = [][]string{
 	{"pkg/cluster"},
 	{"pkg/cli"},
 	{"pkg/app", "pkg/streamtest"},
+	{"test/program", "test/realkafka"},
 	{"cmd/...", "examples/...", "test/...", "pkg/internal/itest/..."},
 }
 
