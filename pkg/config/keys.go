@@ -215,7 +215,7 @@ var (
 	}
 	WebRefreshInterval = Key[time.Duration]{
 		Name: "web.refresh-interval", Old: []string{"jobmanager.web.refresh-interval"}, Default: 3 * time.Second, parse: duration(time.Millisecond),
-		Doc: "How often clients are told to ask again (in /config), and how old the metrics of REST may be.",
+		Doc: "How often clients are told to ask again (in /config). What REST answers is always of that moment.",
 	}
 	WebHistory = Key[int]{
 		Name: "web.history", Old: []string{"jobmanager.web.history"}, Default: 5, parse: integer(0, unlimited),

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 )
@@ -68,6 +69,12 @@ func (v Value) Numbers() []Value {
 	return out
 }
 
+// guard calls a function of whoever registered it. One that panics, perhaps of a user's, has no value then: the process must not end because somebody looks at it.
+func guard(f func()) {
+	defer func() { _ = recover() }()
+	f()
+}
+
 // read calls the functions of the group without its lock: they may use the group.
 func (g *Group) read() (out []Value) {
 	g.mu.Lock()
@@ -87,11 +94,13 @@ func (g *Group) read() (out []Value) {
 		v.Number, v.Counter = float64(c.Value()), true
 	}
 	for name, gauge := range gauges {
-		n := gauge()
+		n := math.NaN()
+		guard(func() { n = gauge() })
 		value(name).Number = n
 	}
 	for name, text := range texts {
-		s := text()
+		var s string
+		guard(func() { s = text() })
 		v := value(name)
 		v.Text, v.IsText = s, true
 	}
@@ -99,7 +108,7 @@ func (g *Group) read() (out []Value) {
 		value(name).Summary = h.Summary()
 	}
 	for _, each := range several {
-		each(func(name string, n float64) { value(name).Number = n })
+		guard(func() { each(func(name string, n float64) { value(name).Number = n }) })
 	}
 	slices.SortStableFunc(out, func(a, b Value) int { return strings.Compare(a.Name, b.Name) })
 	return out

@@ -147,3 +147,19 @@ func TestProcess(t *testing.T) {
 		t.Error("no CPU load")
 	}
 }
+
+// TestPanicsAreValues: a gauge that panics has no value, and the others of its group have theirs.
+func TestPanicsAreValues(t *testing.T) {
+	r := metrics.NewRegistry()
+	g := r.Group(metrics.ScopeOperator)
+	g.Gauge("bad", func() float64 { panic("no") })
+	g.Text("bad text", func() string { panic("no") })
+	g.Gauge("good", func() float64 { return 1 })
+	got := map[string]float64{}
+	for range 2 {
+		r.Each(func(v metrics.Value) { got[v.Name] = v.Number })
+	}
+	if !math.IsNaN(got["bad"]) || got["good"] != 1 || len(got) != 3 {
+		t.Errorf("%v", got)
+	}
+}
