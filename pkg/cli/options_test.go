@@ -72,7 +72,7 @@ func TestRefused(t *testing.T) {
 		{"near", "unknown option --dta-dir; did you mean --data-dir?", []string{"--dta-dir", "x"}},
 		{"job's own", "unknown option --topics; did you mean --topic?", []string{"--topics=x"}},
 		{"far", "unknown option --zzzzzz; --help lists all", []string{"--zzzzzz"}},
-		{"key", "did you mean parallelism.default?", []string{"-Dparallelism.defualt=4"}},
+		{"key", "did you mean parallelism.default?", []string{"-Dparallelism.defaul=4"}},
 		{"value", `parallelism.default: "many"`, []string{"-D", "parallelism.default=many"}},
 		{"no key", "want key=value", []string{"-D", "=x"}},
 		{"memory", "--memory 1 mb: want at least 24MB", []string{"--memory", "1MB"}},

@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestPortInUse: nothing begins, and the message says what to do.
@@ -75,3 +77,31 @@ func TestServed(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 }
+
+// TestRoots: only as long as this machine alone can ask, savepoints may be written where its user keeps things.
+func TestRoots(t *testing.T) {
+	t.Chdir(t.TempDir())
+	work, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", "/home/me")
+	for address, want := range map[string][]string{
+		"127.0.0.1": {filepath.Join(work, "d"), work, "/home/me", os.TempDir()},
+		"::1":       {filepath.Join(work, "d"), work, "/home/me", os.TempDir()},
+		"0.0.0.0":   {filepath.Join(work, "d")},
+		"10.0.0.1":  {filepath.Join(work, "d")},
+	} {
+		if d := cmp.Diff(want, roots(&Options{DataDir: "d", listener: at{ip: net.ParseIP(address)}})); d != "" {
+			t.Errorf("%s: %s", address, d)
+		}
+	}
+}
+
+// at is a listener at an address.
+type at struct {
+	net.Listener
+	ip net.IP
+}
+
+func (a at) Addr() net.Addr { return &net.TCPAddr{IP: a.ip, Port: 1} }
