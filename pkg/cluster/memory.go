@@ -7,6 +7,9 @@ import (
 	"os"
 	"runtime/debug"
 	"time"
+
+	"github.com/rivulet-io/rivulet/pkg/internal/task"
+	"github.com/rivulet-io/rivulet/pkg/metrics"
 )
 
 const (
@@ -77,5 +80,32 @@ func (m *Mini) watchMemory(ctx context.Context) {
 	}
 }
 
-// mostState names the operator that keeps the most state.
-func (m *Mini) mostState() (name string, bytes int64) { return "", 0 }
+// mostState names the operator that keeps the most state, of all its subtasks together.
+func (m *Mini) mostState() (name string, bytes int64) {
+	type operator struct{ job, id string }
+	sums := map[operator]int64{}
+	m.registry.Each(func(v metrics.Value) {
+		if v.Name != task.StateBytes {
+			return
+		}
+		var o operator
+		var job, op string
+		for _, l := range v.Labels {
+			switch l.Name {
+			case "job_id":
+				o.job = l.Value
+			case "operator_id":
+				o.id = l.Value
+			case "job_name":
+				job = l.Value
+			case "operator_name":
+				op = l.Value
+			}
+		}
+		sums[o] += int64(v.Number)
+		if n := sums[o]; n > bytes {
+			name, bytes = fmt.Sprintf("%q of job %q", op, job), n
+		}
+	})
+	return name, bytes
+}

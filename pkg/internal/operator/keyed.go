@@ -73,6 +73,8 @@ func (k *Keyed[K, I]) Open(ctx *task.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
+	held := k.State.Held
+	ctx.Metrics.Gauge(task.StateBytes, func() float64 { return float64(held()) })
 	k.event, k.proc = k.State.Timers(eventTimers), k.State.Timers(processingTimers)
 	if k.hooks, err = k.Make(k); err != nil {
 		return err

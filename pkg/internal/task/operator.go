@@ -65,6 +65,9 @@ type SnapshotStore = backend.Store
 // StateFile is a state file being written.
 type StateFile = backend.File
 
+// StateBytes is the name of an operator's gauge of the memory that its state takes, in bytes.
+const StateBytes = "stateBytes"
+
 // SourceOperator is an operator at the head of a source task: it has no input and is polled.
 type SourceOperator interface {
 	Operator
