@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rivulet-io/rivulet/pkg/cluster"
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/fs"
@@ -27,17 +28,23 @@ type world struct {
 	txs  map[string]*tx
 	out  map[string][]string // by sink, what is committed
 	bad  []string            // what must not happen
+	// down says that nothing can be committed for the time being.
+	down bool
 	next int
 }
 
 type tx struct {
-	sink      string
-	records   []string
-	committed bool
-	aborted   bool
+	sink       string
+	checkpoint int64 // it was prepared for
+	records    []string
+	committed  bool
+	aborted    bool
 }
 
-var errDead = errors.New("the process is dead")
+var (
+	errDead = errors.New("the process is dead")
+	errDown = errors.New("the world is down")
+)
 
 func newWorld() *world { return &world{txs: map[string]*tx{}, out: map[string][]string{}} }
 
@@ -63,7 +70,7 @@ func (w *world) begin(sink string) (string, error) {
 }
 
 // prepare ends the first phase of a transaction.
-func (w *world) prepare(id string, records []string) error {
+func (w *world) prepare(id string, checkpoint int64, records []string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := w.txs[id]
@@ -73,7 +80,7 @@ func (w *world) prepare(id string, records []string) error {
 	case t.aborted:
 		return fmt.Errorf("transaction %s: fenced", id)
 	}
-	t.records = slices.Clone(records)
+	t.records, t.checkpoint = slices.Clone(records), checkpoint
 	return nil
 }
 
@@ -84,6 +91,8 @@ func (w *world) commit(id string) error {
 	switch {
 	case w.dead:
 		return errDead
+	case w.down:
+		return errDown
 	case t == nil:
 		w.bad = append(w.bad, "commit of an unknown transaction "+id)
 		return errors.New("unknown transaction " + id)
@@ -208,7 +217,7 @@ func (w *sinkWriter) Prepare(_ context.Context, checkpoint int64) (out [][]byte,
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.id != "" {
-		if err := w.world.prepare(w.id, w.open); err != nil {
+		if err := w.world.prepare(w.id, checkpoint, w.open); err != nil {
 			return nil, err
 		}
 		w.prepared[checkpoint] = append(w.prepared[checkpoint], w.id)
@@ -224,7 +233,7 @@ func (w *sinkWriter) Prepare(_ context.Context, checkpoint int64) (out [][]byte,
 
 func (w *sinkWriter) Snapshot(int64) ([][]byte, error) { return nil, w.chaos.rare("snapshot sink") }
 
-func (w *sinkWriter) Commit(_ context.Context, checkpoint int64) error {
+func (w *sinkWriter) Commit(ctx context.Context, checkpoint int64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, txs := range w.prepared {
@@ -235,7 +244,16 @@ func (w *sinkWriter) Commit(_ context.Context, checkpoint int64) error {
 			if err := w.chaos.rare("commit"); err != nil {
 				return err
 			}
-			if err := w.world.commit(t); err != nil {
+			err := w.world.commit(t)
+			for errors.Is(err, errDown) {
+				select {
+				case <-time.After(time.Millisecond):
+					err = w.world.commit(t)
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -260,6 +278,18 @@ func (c *sinkCommitter) Recover(_ context.Context, r connector.Recovery) error {
 	return c.world.recover(c.name, ids)
 }
 func (*sinkCommitter) Close() error { return nil }
+
+// StillOpen says whether nothing that a checkpoint prepared is committed.
+func (c *sinkCommitter) StillOpen(_ context.Context, r connector.Recovery) (bool, error) {
+	c.world.mu.Lock()
+	defer c.world.mu.Unlock()
+	for _, t := range c.world.txs {
+		if t.sink == c.name && t.checkpoint == r.Checkpoint && t.committed {
+			return false, nil
+		}
+	}
+	return true, nil
+}
 
 // Rec is what moves. Tags makes it mutable.
 type Rec struct {
@@ -420,9 +450,24 @@ type disk struct {
 	dead  bool
 	onEnd func()
 	fail  func(op fault.Op, name string) error
+	mem   *fs.Mem // what is below
 }
 
-func (d *disk) wrap(f fs.FS) fs.FS { return &fault.FS{FS: f, Hook: d.hook} }
+func (d *disk) wrap(f fs.FS) fs.FS {
+	d.mem, _ = f.(*fs.Mem)
+	return &fault.FS{FS: f, Hook: d.hook}
+}
+
+// under returns the file system of a Memory.
+func under(m *cluster.Memory) *fs.Mem {
+	d := &disk{}
+	m.Wrap = d.wrap
+	if _, err := cluster.NewMini(cluster.MiniConfig{Memory: m}); err != nil {
+		panic(err)
+	}
+	m.Wrap = nil
+	return d.mem
+}
 
 func (d *disk) hook(op fault.Op, name string) error {
 	d.mu.Lock()

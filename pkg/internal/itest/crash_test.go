@@ -1,0 +1,65 @@
+package itest
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rivulet-io/rivulet/pkg/cluster"
+)
+
+// TestCrashAtEveryOperation is E9: the machine crashes at every operation on the file system of a job with checkpoints, and of what was not synced nothing, half or all is
+// left. Each time the job goes on from the checkpoint that was complete, or from the one that was being written, and its output is exact.
+func TestCrashAtEveryOperation(t *testing.T) {
+	j := small()
+	ops := 1 << 30
+	for op := 1; op <= ops; op++ {
+		synctest.Test(t, func(t *testing.T) {
+			w, mem := newWorld(), cluster.NewMemory()
+			d := &disk{onEnd: w.kill, stop: op}
+			mem.Wrap = d.wrap
+			p := fmt.Sprint(1 + op%2)
+			m := start(t, cluster.MiniConfig{
+				Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Serialized: op%2 == 0,
+				Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", p, "execution.checkpointing.tolerable-failed-checkpoints", "1000"),
+			})
+			for !d.isDead() && !m.wait(time.Millisecond) {
+			}
+			if !d.isDead() {
+				ops = op // there are no more
+				w.check(t, j)
+				return
+			}
+			synctest.Wait()
+			newest := m.stats()
+			_ = m.stop()
+			for _, keep := range []int{0, 50, 100} {
+				left, seen := mem.CrashClone(keep), w.clone()
+				n := start(t, cluster.MiniConfig{
+					Jobs: []cluster.Job{j.cluster(seen, nil)}, Memory: left, Serialized: op%2 == 1, Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", fmt.Sprint(1+op%3)),
+				})
+				err := n.finish(t)
+				if err != nil && !isEnded(err) {
+					t.Fatalf("crash at operation %d, %d %% kept: %v", op, keep, err)
+				}
+				seen.check(t, j)
+				if c := newest.LatestCompleted; c != nil && err == nil {
+					if r := n.restored(); r != c.ID && r != c.ID+1 {
+						t.Errorf("crash at operation %d, %d %% kept: restored checkpoint %d, and %d was complete", op, keep, r, c.ID)
+					}
+				}
+				if t.Failed() {
+					t.Fatalf("crash at operation %d, %d %% kept", op, keep)
+				}
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	if ops < 40 {
+		t.Errorf("there were only %d operations", ops)
+	}
+	t.Logf("%d operations", ops)
+}
