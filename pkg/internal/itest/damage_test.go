@@ -73,7 +73,6 @@ var damages = map[string]func(m *fs.Mem, name string) error{
 	"first bit": flip(func(int) int { return 0 }),
 	"last bit":  flip(func(n int) int { return n - 1 }),
 	"a third":   flip(func(n int) int { return n / 3 }),
-	"the head":  flip(func(n int) int { return min(14, n-1) }),
 }
 
 func cut(at func(n int) int) func(*fs.Mem, string) error {
