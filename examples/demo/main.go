@@ -33,7 +33,7 @@ func build(env *stream.Env) error {
 	if !ok {
 		return fmt.Errorf("--guarantee %q: want none, at-least-once or exactly-once", *guarantee)
 	}
-	env.Set("execution.checkpointing.interval", "1 s")
+	env.Set("execution.checkpointing.interval", "2 s")
 	broker := kafka.Bootstrap(*bootstrap)
 	dial := kafka.Dialer(nil)
 	if *bootstrap == "" {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/rivulet-io/rivulet/pkg/cluster"
+	"github.com/rivulet-io/rivulet/pkg/connector/print"
 	"github.com/rivulet-io/rivulet/pkg/internal/rest"
 	"github.com/rivulet-io/rivulet/pkg/stream"
 )
@@ -108,6 +109,13 @@ func Run(ctx context.Context, p Program, args []string, stdout, stderr io.Writer
 		defer func() { _ = o.listener.Close() }() // the server has closed it, unless it did not come to that
 	}
 	console := newConsole(stderr, isTerminal(stderr))
+	if console.live { // what jobs print stays above the progress lines
+		var out io.Writer // nil is standard output
+		if isTerminal(stdout) {
+			out = console
+		}
+		defer print.Redirect(out, console)()
+	}
 	cfg.Logger = slog.New(slog.NewTextHandler(console, &slog.HandlerOptions{Level: o.logLevel}))
 	cfg.Services = append(cfg.Services, func(ctx context.Context, m *cluster.Mini) error { return progress(ctx, m, console, cfg.Logger) })
 	for _, s := range services {

@@ -63,7 +63,8 @@ func (s *stream) Write(p []byte) (int, error) {
 	return (*s.file).Write(p)
 }
 
-// Redirect has all lines of the process go elsewhere, from now on: for a console that draws something below them, and for tests. It returns what puts it back.
+// Redirect has all lines of the process go elsewhere, from now on: for a console that draws something below them, and for tests. nil is where they go by
+// themselves. It returns what puts it back.
 func Redirect(out, err io.Writer) (restore func()) {
 	wasOut, wasErr := stdout.redirect(out), stderr.redirect(err)
 	return func() { stdout.redirect(wasOut); stderr.redirect(wasErr) }
