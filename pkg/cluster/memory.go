@@ -15,8 +15,9 @@ import (
 const (
 	// startLimit is what a process without --memory starts with, in bytes.
 	startLimit = 48 << 20
-	// watchInterval is how often memory is looked at.
+	// watchInterval is how often memory is looked at, and hardInterval how often when there is a limit: state may grow by hundreds of megabytes a second.
 	watchInterval = 100 * time.Millisecond
+	hardInterval  = 20 * time.Millisecond
 	// outside is what is resident and not the Go runtime's: mostly pages of the binary. Of one with REST, Kafka and a job, 12 MB were measured.
 	outside = 14 << 20
 	// roomy is up to where garbage may take half as much again as what is alive, in bytes.
@@ -47,7 +48,11 @@ func (m *Mini) watchMemory(ctx context.Context) {
 		setLimit = func(total int64) { debug.SetMemoryLimit(heapLimit(total)) }
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(heapLimit(limit)))
 	}
-	tick := time.NewTicker(watchInterval)
+	interval := watchInterval
+	if hard > 0 {
+		interval = hardInterval
+	}
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {

@@ -23,7 +23,7 @@ import (
 // hog is a job that needs more and more memory: a kilobyte for each of ever new keys.
 func hog(env *stream.Env) error {
 	in := stream.From(env, datagen.Sequence(0, 1<<40), event.NoWatermarks[int64](), stream.UID("numbers"))
-	kept := stream.Process(stream.KeyBy(in, func(v int64) int64 { return v }), func() stream.KeyedProcess[int64, int64, int64] { return new(keeper) }, stream.UID("keeper"))
+	kept := stream.Process(stream.KeyBy(in, func(v int64) int64 { return v }), func() stream.KeyedProcess[int64, int64, int64] { return new(keeper) }, stream.UID("keeper"), stream.Name("keeper"))
 	stream.To(kept, blackhole.Sink[int64](), stream.UID("out"))
 	return nil
 }
@@ -102,8 +102,11 @@ func newGroup(limit int) (string, error) {
 		if err != nil {
 			continue
 		}
-		if os.WriteFile(filepath.Join(dir, g.file), []byte(strconv.Itoa(limit)), 0o600) == nil {
-			return dir, nil
+		if f, err := os.OpenFile(filepath.Join(dir, g.file), os.O_WRONLY, 0); err == nil { // where there is none, it is no control group
+			_, err = f.WriteString(strconv.Itoa(limit))
+			if err = errors.Join(err, f.Close()); err == nil {
+				return dir, nil
+			}
 		}
 		_ = os.Remove(dir)
 	}

@@ -1,75 +1,29 @@
-package e2e_test
+package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/rivulet-io/rivulet/test/program"
 	"github.com/rivulet-io/rivulet/test/realkafka"
 )
 
 const (
-	keys       = 50
+	realKeys   = 50
 	partitions = 4
 	// enough is how many records each key gets at least.
 	enough = 200
 )
-
-// buildProgram builds a main package as users would.
-func buildProgram(t *testing.T, pkg string) string {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), "program")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "grpcnotrace", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if b, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", pkg, err, b)
-	}
-	return out
-}
-
-// process is a program that runs.
-type process struct {
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-	done chan error
-}
-
-func launch(t *testing.T, program string, args ...string) *process {
-	t.Helper()
-	p := &process{cmd: exec.Command(program, args...), done: make(chan error, 1)}
-	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.done <- p.cmd.Wait() }() // kill waits for it
-	return p
-}
-
-// kill kills the process, which must still run, at once.
-func (p *process) kill(t *testing.T) {
-	t.Helper()
-	select {
-	case err := <-p.done:
-		t.Fatalf("the program ended by itself: %v\n%s", err, p.log.String())
-	default:
-	}
-	_ = p.cmd.Process.Signal(syscall.SIGKILL)
-	<-p.done
-}
 
 // pause lets the run go on for a while: what the test does is at random moments.
 func pause(t *testing.T, d time.Duration) {
@@ -80,10 +34,9 @@ func pause(t *testing.T, d time.Duration) {
 	}
 }
 
-// TestCountExactlyOnce counts per key, on a real Kafka, while the program is killed ten times and the broker twice: the committed output has every count once, in order.
-func TestCountExactlyOnce(t *testing.T) {
+// TestExactlyOnceRealKafka counts per key, on a real Kafka, while the program is killed ten times and the broker twice: the committed output has every count once, in order.
+func TestExactlyOnceRealKafka(t *testing.T) {
 	broker := realkafka.Start(t)
-	program := buildProgram(t, "github.com/rivulet-io/rivulet/examples/count")
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 1))
 	t.Logf("seed %d", seed)
@@ -106,9 +59,9 @@ func TestCountExactlyOnce(t *testing.T) {
 	producing.Go(func() {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
-		for produced < keys*enough || ctx.Err() == nil {
-			for range keys / 5 {
-				r := &kgo.Record{Key: fmt.Appendf(nil, "key-%d", produced%keys), Value: fmt.Appendf(nil, "v%d", produced/keys+1)}
+		for produced < realKeys*enough || ctx.Err() == nil {
+			for range realKeys / 5 {
+				r := &kgo.Record{Key: fmt.Appendf(nil, "key-%d", produced%realKeys), Value: fmt.Appendf(nil, "v%d", produced/realKeys+1)}
 				client.Produce(context.Background(), r, func(_ *kgo.Record, err error) {
 					if err != nil {
 						t.Errorf("produce: %v", err)
@@ -123,35 +76,35 @@ func TestCountExactlyOnce(t *testing.T) {
 		}
 	})
 
-	data := t.TempDir()
-	start := func() *process {
-		return launch(t, program, "--bootstrap", broker.Bootstrap(), "--from", "in", "--to", "out", "--guarantee", "exactly-once", "--data-dir", data,
+	dir := t.TempDir()
+	start := func() *program.Process {
+		return program.Start(t, dir, "--bootstrap", broker.Bootstrap(), "--from", "in", "--to", "out", "--guarantee", "exactly-once",
 			"--rest-address", "off", "-D", "parallelism.default=2", "-D", "execution.checkpointing.interval=500ms")
 	}
-	random1 := func(from, to time.Duration) time.Duration { return from + time.Duration(random.Int64N(int64(to-from))) }
-	for kill := range 10 {
+	between := func(from, to time.Duration) time.Duration { return from + time.Duration(random.Int64N(int64(to-from))) }
+	for n := range 10 {
 		p := start()
-		switch kill {
+		switch n {
 		case 3: // within a second of the one before
-			pause(t, random1(50*time.Millisecond, 900*time.Millisecond))
+			pause(t, between(50*time.Millisecond, 900*time.Millisecond))
 		case 5: // while the broker is down
-			pause(t, random1(500*time.Millisecond, 2*time.Second))
+			pause(t, between(500*time.Millisecond, 2*time.Second))
 			broker.Kill(t)
-			pause(t, random1(0, time.Second))
-			p.kill(t)
+			pause(t, between(0, time.Second))
+			kill(t, p)
 			p = start()
-			pause(t, random1(0, 500*time.Millisecond))
+			pause(t, between(0, 500*time.Millisecond))
 			broker.Restart(t)
-			pause(t, random1(500*time.Millisecond, 2*time.Second))
+			pause(t, between(500*time.Millisecond, 2*time.Second))
 		case 8:
-			pause(t, random1(500*time.Millisecond, 2*time.Second))
+			pause(t, between(500*time.Millisecond, 2*time.Second))
 			broker.Kill(t)
 			broker.Restart(t)
-			pause(t, random1(500*time.Millisecond, 2*time.Second))
+			pause(t, between(500*time.Millisecond, 2*time.Second))
 		default:
-			pause(t, random1(300*time.Millisecond, 3*time.Second))
+			pause(t, between(300*time.Millisecond, 3*time.Second))
 		}
-		p.kill(t)
+		kill(t, p)
 	}
 	stop()
 	producing.Wait()
@@ -160,18 +113,15 @@ func TestCountExactlyOnce(t *testing.T) {
 	}
 
 	p := start()
-	counts := readCommitted(t, broker.Bootstrap(), produced, p)
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	counts := readCommitted(t, broker.Bootstrap(), produced)
+	if code := p.Terminate(); code != 0 {
+		t.Errorf("ended by SIGTERM with %d", code)
 	}
-	if err := <-p.done; err != nil {
-		t.Errorf("ended by SIGTERM: %v", err)
-	}
-	for k := range keys {
+	for k := range realKeys {
 		key := "key-" + strconv.Itoa(k)
 		got := counts[key]
-		want := produced / keys
-		if k < produced%keys {
+		want := produced / realKeys
+		if k < produced%realKeys {
 			want++
 		}
 		if len(got) != want {
@@ -184,9 +134,15 @@ func TestCountExactlyOnce(t *testing.T) {
 			}
 		}
 	}
-	if t.Failed() {
-		t.Logf("the last process said:\n%s", p.log.String())
+}
+
+// kill kills a program that must still run: one that ends by itself has failed.
+func kill(t *testing.T, p *program.Process) {
+	t.Helper()
+	if p.Ended() {
+		t.Fatal("the program ended by itself")
 	}
+	p.Kill()
 }
 
 type counted struct {
@@ -195,7 +151,7 @@ type counted struct {
 }
 
 // readCommitted reads the committed output until it has want records, and a moment longer, for what would be too many.
-func readCommitted(t *testing.T, bootstrap string, want int, p *process) map[string][]counted {
+func readCommitted(t *testing.T, bootstrap string, want int) map[string][]counted {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.ConsumeTopics("out"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
@@ -212,7 +168,6 @@ func readCommitted(t *testing.T, bootstrap string, want int, p *process) map[str
 			if errors.Is(err, context.DeadlineExceeded) {
 				if n < want {
 					t.Errorf("%d of %d records after %v without another", n, want, patience)
-					t.Logf("the last process said:\n%s", p.log.String())
 				}
 				return out
 			}

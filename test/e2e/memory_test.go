@@ -1,0 +1,56 @@
+package e2e_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rivulet-io/rivulet/pkg/app"
+	"github.com/rivulet-io/rivulet/pkg/connector/blackhole"
+	"github.com/rivulet-io/rivulet/pkg/connector/datagen"
+	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/state"
+	"github.com/rivulet-io/rivulet/pkg/stream"
+	"github.com/rivulet-io/rivulet/test/program"
+)
+
+func TestMain(m *testing.M) { program.Main(m, func() { app.Main("hog", hog) }) }
+
+// hog keeps a kilobyte for each of ever new keys.
+func hog(env *stream.Env) error {
+	in := stream.From(env, datagen.Sequence(0, 1<<40), event.NoWatermarks[int64]())
+	kept := stream.Process(stream.KeyBy(in, func(v int64) int64 { return v }), func() stream.KeyedProcess[int64, int64, int64] { return new(keeper) }, stream.Name("keeper"))
+	stream.To(kept, blackhole.Sink[int64]())
+	return nil
+}
+
+type keeper struct{ kept state.Value[[]byte] }
+
+func (k *keeper) Open(r *stream.Runtime) error {
+	k.kept = state.NewValue[[]byte](r, "kept")
+	return nil
+}
+
+func (k *keeper) Process(stream.Context[int64], int64, stream.Out[int64]) error {
+	k.kept.Set(bytes.Repeat([]byte("x"), 1<<10))
+	return nil
+}
+
+func (k *keeper) OnTimer(stream.Context[int64], time.Time, stream.Out[int64]) error { return nil }
+
+// TestMemoryLimit has a job that needs more than --memory: it FAILS with a message that names the operator, at once, and the process says so with its exit code.
+func TestMemoryLimit(t *testing.T) {
+	p := program.Start(t, t.TempDir(), "--memory", "64MB", "--rest-address", "off", "-D", "restart-strategy.type=fixed-delay", "-D", "restart-strategy.fixed-delay.attempts=100")
+	if code := p.Wait(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"out of memory", "of the process's 64 MB (--memory)", "the operator with the most state is keeper, with"} {
+		if !strings.Contains(p.Output(), want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	if strings.Contains(p.Output(), "RESTARTING") {
+		t.Error("it was restarted")
+	}
+}
