@@ -45,7 +45,7 @@ func TestMemoryLimit(t *testing.T) {
 	if code := p.Wait(); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{"out of memory", "of the process's 64 MB (--memory)", "the operator with the most state is keeper, with"} {
+	for _, want := range []string{"out of memory", "of the process's 64 MB (--memory)", `the operator with the most state is "keeper" of job "hog", with`} {
 		if !strings.Contains(p.Output(), want) {
 			t.Errorf("it does not say %q", want)
 		}
