@@ -315,35 +315,9 @@ func usage(w io.Writer, name string, fs, job *flag.FlagSet, jobless bool) {
 		fmt.Fprintf(&b, "Usage: %s [OPTIONS]\n       %s COMMAND [ARGUMENTS]\n\nRuns the job in this process until it ends. SIGTERM suspends it: the next start goes on where it was.\n", name, name)
 	}
 	section := func(title string, want func(string) bool) {
-		var names []string
-		fs.VisitAll(func(f *flag.Flag) {
-			if want(f.Name) {
-				names = append(names, f.Name)
-			}
-		})
-		if len(names) == 0 {
-			return
-		}
-		slices.SortFunc(names, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
-		fmt.Fprintf(&b, "\n%s\n", title)
-		for _, n := range names {
-			f := fs.Lookup(n)
-			kind, text := flag.UnquoteUsage(f)
-			dash := "--"
-			if len(n) == 1 {
-				dash = "-"
-			}
-			head := dash + n
-			if kind != "" {
-				head += " " + kind
-			}
-			if f.DefValue != "" && f.DefValue != "false" && !strings.Contains(text, "(default") {
-				text += " (default " + f.DefValue + ")"
-			}
-			fmt.Fprintf(&b, "  %s\n", head)
-			for _, line := range wrap(text, 92) {
-				fmt.Fprintf(&b, "        %s\n", line)
-			}
+		var flags strings.Builder
+		if describeFlags(&flags, fs, want); flags.Len() > 0 {
+			fmt.Fprintf(&b, "\n%s\n%s", title, flags.String())
 		}
 	}
 	own := func(n string) bool { return job != nil && job.Lookup(n) != nil }
@@ -354,6 +328,36 @@ func usage(w io.Writer, name string, fs, job *flag.FlagSet, jobless bool) {
 		fmt.Fprintf(&b, "  %-22s %s\n", n, commands[n].summary)
 	}
 	_, _ = io.WriteString(w, b.String())
+}
+
+// describeFlags writes the options that are wanted (nil for all), in alphabetical order.
+func describeFlags(b *strings.Builder, fs *flag.FlagSet, want func(name string) bool) {
+	var names []string
+	fs.VisitAll(func(f *flag.Flag) {
+		if want == nil || want(f.Name) {
+			names = append(names, f.Name)
+		}
+	})
+	slices.SortFunc(names, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
+	for _, n := range names {
+		f := fs.Lookup(n)
+		kind, text := flag.UnquoteUsage(f)
+		dash := "--"
+		if len(n) == 1 {
+			dash = "-"
+		}
+		head := dash + n
+		if kind != "" {
+			head += " " + kind
+		}
+		if f.DefValue != "" && f.DefValue != "false" && !strings.Contains(text, "(default") {
+			text += " (default " + f.DefValue + ")"
+		}
+		fmt.Fprintf(b, "  %s\n", head)
+		for _, line := range wrap(text, 92) {
+			fmt.Fprintf(b, "        %s\n", line)
+		}
+	}
 }
 
 // wrap breaks text into lines of at most width bytes.

@@ -32,7 +32,7 @@ var layers = [][]string{
 	{"pkg/internal/rest"},
 	// Leaves: plugins never see each other.
 	{"pkg/connector/...", "pkg/fs/...", "pkg/metrics/...", "pkg/state/..."},
-	{"pkg/cluster"},
+	{"pkg/client", "pkg/cluster"},
 	{"pkg/cli"},
 	{"pkg/app", "pkg/streamtest"},
 	{"test/program", "test/realkafka"},

@@ -14,8 +14,8 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/task"
 )
 
-// splitState is the name of a source's list state.
-const splitState = "SourceReaderState"
+// SplitState is the name of the list state in which a source keeps its splits.
+const SplitState = "SourceReaderState"
 
 // Source runs a connector's reader: it stamps records, makes watermarks per split and emits the smallest.
 type Source[T any] struct {
@@ -65,8 +65,8 @@ func (s *Source[T]) Open(ctx *task.Context) (err error) {
 		return err
 	}
 	var splits []connector.Split
-	for _, e := range ctx.Restored().List(splitState) {
-		split, err := decodeSplit(e)
+	for _, e := range ctx.Restored().List(SplitState) {
+		split, err := DecodeSplit(e)
 		if err != nil {
 			return err
 		}
@@ -286,7 +286,7 @@ func (s *Source[T]) Snapshot(b *exchange.Barrier) (task.Write, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &snapshotv1.ListState{Name: splitState, Redistribution: snapshotv1.Redistribution_REDISTRIBUTION_SPLIT}
+	l := &snapshotv1.ListState{Name: SplitState, Redistribution: snapshotv1.Redistribution_REDISTRIBUTION_SPLIT}
 	for _, sp := range splits {
 		l.Entries = append(l.Entries, encodeSplit(sp))
 	}
@@ -315,7 +315,8 @@ func encodeSplit(s connector.Split) []byte {
 	return append(append(b, s.ID...), s.Data...)
 }
 
-func decodeSplit(b []byte) (connector.Split, error) {
+// DecodeSplit reads an entry of SplitState.
+func DecodeSplit(b []byte) (connector.Split, error) {
 	if len(b) < 2 || b[0] != 1 {
 		return connector.Split{}, fmt.Errorf("stored split: %w: unknown version", base.ErrCorrupt)
 	}
