@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -84,6 +85,9 @@ func judge(err error) verdict {
 	if _, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok {
 		return suspect // the broker hung up at the first word: TLS or SASL is missing, or it is going down
 	}
+	if strings.Contains(err.Error(), "is this a plaintext connection") || strings.Contains(err.Error(), "HTTP response") {
+		return suspect // the client has no name for it
+	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return suspect
 	}
@@ -110,6 +114,8 @@ func explain(err error) error {
 	switch k {
 	case kerr.SaslAuthenticationFailed, kerr.IllegalSaslState, kerr.UnsupportedSaslMechanism:
 		return fmt.Errorf("the broker refuses the credentials (sasl.mechanism, user or password): %w", err)
+	case kerr.UnknownTopicOrPartition, kerr.UnknownTopicID:
+		return fmt.Errorf("the topic does not exist, or was deleted, or made anew: %w", err)
 	case kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed:
 		return fmt.Errorf("the user lacks an access right (ACL): %w", err)
 	}
@@ -118,8 +124,11 @@ func explain(err error) error {
 
 // persist calls f until it succeeds or fails for good, or ctx ends. What is out of reach is tried for ever, with a line for each attempt; what seems wrong for good for
 // some seconds.
+//
+// Attempts to connect are logged where they are made (connectLog): here is said what waits for them, now and then.
 func persist(ctx context.Context, log *slog.Logger, what string, f func(ctx context.Context) error) error {
 	start := time.Now()
+	var said time.Time
 	for {
 		try, cancel := context.WithTimeout(ctx, 30*time.Second)
 		err := f(try)
@@ -139,7 +148,10 @@ func persist(ctx context.Context, log *slog.Logger, what string, f func(ctx cont
 			}
 		case retry:
 		}
-		log.Warn("Kafka does not answer, trying again", slog.String("what", what), slog.Any("err", err))
+		if time.Since(said) >= 30*time.Second {
+			said = time.Now()
+			log.Warn("waiting for Kafka", slog.String("what", what), slog.Any("err", err))
+		}
 		if !pause(ctx, retryPause) {
 			return fmt.Errorf("%s: %w (last error: %w)", what, context.Cause(ctx), err)
 		}

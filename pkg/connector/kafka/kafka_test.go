@@ -2,10 +2,12 @@ package kafka_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +22,8 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/connector/kafka"
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/internal/execution"
+	"github.com/rivulet-io/rivulet/pkg/metrics"
 	"github.com/rivulet-io/rivulet/pkg/stream"
 	"github.com/rivulet-io/rivulet/test/realkafka"
 )
@@ -32,6 +36,8 @@ type broker struct {
 	addr []string
 	dial func(ctx context.Context, network, host string) (net.Conn, error)
 	cl   *kgo.Client
+	auth []kafka.Option // of sources and sinks
+	own  []kgo.Opt      // of the test's own clients
 }
 
 // newFake starts a kfake; call it inside a bubble.
@@ -80,7 +86,7 @@ func (b *broker) name(s string) string { return fmt.Sprintf("%s-%d-%d", s, os.Ge
 // client returns a client of the test's own.
 func (b *broker) client(opts ...kgo.Opt) *kgo.Client {
 	b.t.Helper()
-	all := append([]kgo.Opt{kgo.SeedBrokers(b.addr...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(100 * time.Millisecond)}, opts...)
+	all := append([]kgo.Opt{kgo.SeedBrokers(b.addr...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(100 * time.Millisecond)}, slices.Concat(b.own, opts)...)
 	if b.dial != nil {
 		all = append(all, kgo.Dialer(b.dial))
 	}
@@ -98,7 +104,7 @@ func (b *broker) options() []kafka.Option {
 	if b.dial != nil {
 		out = append(out, kafka.Dialer(b.dial))
 	}
-	return out
+	return append(out, b.auth...)
 }
 
 func (b *broker) source(opts ...kafka.SourceOption) (out []kafka.SourceOption) {
@@ -271,21 +277,131 @@ func settings(kv ...string) (out []config.Setting) {
 	return out
 }
 
+// plug is a process's network, which can be pulled.
+type plug struct {
+	dial func(ctx context.Context, network, host string) (net.Conn, error)
+
+	mu     sync.Mutex
+	conns  []net.Conn
+	pulled bool
+}
+
+func (b *broker) plug() *plug {
+	p := &plug{dial: b.dial}
+	if p.dial == nil {
+		p.dial = new(net.Dialer).DialContext
+	}
+	return p
+}
+
+func (p *plug) DialContext(ctx context.Context, network, host string) (net.Conn, error) {
+	p.mu.Lock()
+	pulled := p.pulled
+	p.mu.Unlock()
+	if pulled {
+		return nil, errors.New("the plug is pulled")
+	}
+	conn, err := p.dial(ctx, network, host)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns = append(p.conns, conn)
+	return conn, nil
+}
+
+// pull cuts all connections; none is made any more until push.
+func (p *plug) pull() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pulled = true
+	for _, c := range p.conns {
+		_ = c.Close()
+	}
+	p.conns = nil
+}
+
+func (p *plug) push() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pulled = false
+}
+
+// on returns the same broker over another network.
+func (b *broker) on(p *plug) *broker {
+	c := *b
+	c.dial = p.DialContext
+	return &c
+}
+
+// process is a mini in the background.
+type process struct {
+	*cluster.Mini
+	t    *testing.T
+	mem  *cluster.Memory
+	stop func() error
+}
+
 // mini runs a job in the background; stop suspends it and returns its error.
-func mini(t *testing.T, mem *cluster.Memory, build func(*stream.Env) error, kv ...string) (m *cluster.Mini, stop func() error) {
+func mini(t *testing.T, mem *cluster.Memory, build func(*stream.Env) error, kv ...string) *process {
 	t.Helper()
-	m, err := cluster.NewMini(cluster.MiniConfig{
-		Jobs: []cluster.Job{{Name: "job", Build: build}}, Memory: mem, Logger: logger(t), Settings: settings(kv...),
-	})
+	return start(t, mem, cluster.Job{Name: "job", Build: build}, kv...)
+}
+
+func start(t *testing.T, mem *cluster.Memory, job cluster.Job, kv ...string) *process {
+	t.Helper()
+	m, err := cluster.NewMini(cluster.MiniConfig{Jobs: []cluster.Job{job}, Memory: mem, Logger: logger(t), Settings: settings(append([]string{"execution.checkpointing.interval", "1 s"}, kv...)...)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
-	stop = sync.OnceValue(func() error { cancel(); return <-done })
-	t.Cleanup(func() { _ = stop() }) // a test that failed must not go on
-	return m, stop
+	p := &process{Mini: m, t: t, mem: mem, stop: sync.OnceValue(func() error { cancel(); return <-done })}
+	t.Cleanup(func() { _ = p.stop() }) // a test that failed must not go on
+	return p
+}
+
+// kill ends the process as kill -9 does, with its network, and returns what it leaves.
+func (p *process) kill(plug *plug, keep int) *cluster.Memory {
+	plug.pull()
+	left := p.mem.CrashClone(keep)
+	_ = p.stop()
+	return left
+}
+
+// state returns the job's state.
+func (p *process) state() execution.JobState {
+	if jobs := p.JobManager().Jobs(); len(jobs) > 0 {
+		return jobs[0].State
+	}
+	return execution.JobInitializing
+}
+
+// failed waits until the job has FAILED, and returns its error.
+func (p *process) failed() string {
+	p.t.Helper()
+	wait(p.t, "job FAILED", func() bool { return p.state() == execution.JobFailed })
+	err := p.stop()
+	if err == nil {
+		p.t.Fatal("the process of a failed job ended without an error")
+	}
+	return err.Error()
+}
+
+// metric returns the sum of a metric over the process; -1 when there is none.
+func (p *process) metric(name string) float64 {
+	sum, found := 0.0, false
+	p.Metrics().Each(func(v metrics.Value) {
+		if v.Name == name {
+			sum, found = sum+v.Number, true
+		}
+	})
+	if !found {
+		return -1
+	}
+	return sum
 }
 
 // pass lets time pass in a bubble.
@@ -294,13 +410,13 @@ func pass(d time.Duration) { time.Sleep(d) }
 // wait lets time pass until ok.
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 3000 {
+	for step := 10 * time.Millisecond; step < 2*time.Minute; step += step / 20 {
 		if ok() {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(min(step, 200*time.Millisecond))
 	}
-	t.Fatalf("did not happen within 60 s: %s", what)
+	t.Fatalf("did not happen within half a minute: %s", what)
 }
 
 // copyJob copies topic in to topic out.
@@ -323,13 +439,13 @@ func TestCopy(t *testing.T) {
 				for p := range 3 {
 					b.produce("in", int32(p), 0, 500)
 				}
-				_, stop := mini(t, cluster.NewMemory(), copyJob(b, g), "execution.checkpointing.interval", "1 s", "parallelism.default", "2")
+				m := mini(t, cluster.NewMemory(), copyJob(b, g), "parallelism.default", "2")
 				wait(t, "all is copied", func() bool { return len(b.read("out", true)) >= 1500 })
 				for p := range 3 {
 					b.produce("in", int32(p), 500, 600)
 				}
 				wait(t, "more is copied", func() bool { return len(b.read("out", true)) >= 1800 })
-				if err := stop(); err != nil {
+				if err := m.stop(); err != nil {
 					t.Fatal(err)
 				}
 				once(t, b.read("out", false), 3, 600)

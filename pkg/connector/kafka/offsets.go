@@ -143,7 +143,7 @@ func lookUp(l kadm.ListedOffsets, p partition) (int64, error) {
 // fromGroup takes what a group has committed, where it is still there.
 func (o *Offsets) fromGroup(ctx context.Context, cl *kgo.Client, adm *kadm.Client, group string, committedOnly bool, parts []partition) (map[partition]int64, error) {
 	have, err := adm.FetchOffsets(ctx, group)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // which has committed nothing
 		return nil, fmt.Errorf("group %q: %w", group, err)
 	}
 	topics := topicsOf(parts)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -121,6 +122,7 @@ func (r *reader[T]) AddSplits(splits []connector.Split, out connector.Output[T])
 	}
 	if r.cl != nil {
 		r.cl.AddConsumePartitions(add)
+		r.cl.ForceMetadataRefresh() // which has partitions that were added to a topic found at once
 		return nil
 	}
 	if err := r.open(add, ps); err != nil {
@@ -147,7 +149,7 @@ func (r *reader[T]) open(partitions map[string]map[int32]kgo.Offset, first []pos
 		kgo.ConsumePartitions(partitions),
 		// An offset that is not there must never be replaced by another one silently.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxBytes(size), kgo.FetchMaxPartitionBytes(size),
+		kgo.FetchMaxBytes(size), kgo.FetchMaxPartitionBytes(size), kgo.FetchMaxWait(500*time.Millisecond), // as long as a new partition may wait
 		// Control records move the position over the ends of transactions.
 		kgo.KeepControlRecords(),
 		kgo.WithPools(&recordPool{}),
