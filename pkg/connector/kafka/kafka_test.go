@@ -56,6 +56,7 @@ func newFake(t *testing.T, opts ...kfake.Opt) *broker {
 
 // onBoth runs a test on kfake, and on a real broker where there can be one.
 func onBoth(t *testing.T, f func(t *testing.T, b *broker), opts ...kfake.Opt) {
+	t.Parallel() // a real broker mostly lets wait
 	t.Run("kfake", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { f(t, newFake(t, opts...)) })
 	})

@@ -23,6 +23,7 @@ import (
 
 // TestSecurity is SCRAM over TLS on a real broker: kfake hangs up where a broker says that a password is wrong.
 func TestSecurity(t *testing.T) {
+	t.Parallel()
 	k := realkafka.Start(t, realkafka.Options{
 		Security: &realkafka.Security{Users: map[string]string{"alice": "s3cret", "bob": "s3cret"}},
 		Properties: map[string]string{
