@@ -5,6 +5,9 @@ import (
 	"sync/atomic"
 )
 
+// leastBytes is what a channel may hold at first, and at least, unless its limit is lower.
+const leastBytes = 32 << 10
+
 // controlBytes is what an element without records weighs.
 const controlBytes = 64
 

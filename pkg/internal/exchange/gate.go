@@ -36,13 +36,13 @@ type GateChannel struct {
 }
 
 // OpenGate connects a task to its input channels. wake is called, from any goroutine and without blocking, when Next has something again.
-// limit is how many bytes each channel may hold.
+// limit is how many bytes each channel may hold at most: it begins with the least, until Debloat has seen how fast the task is.
 func (n *Network) OpenGate(channels []GateChannel, limit int, wake func()) *Gate {
 	g := &Gate{
 		network: n, wake: wake,
 		channels: make([]*channel, len(channels)), inputs: make([]int, len(channels)),
 		queued: make([]bool, len(channels)), blocked: make([]bool, len(channels)),
-		minLimit: int64(min(limit, 32<<10)), maxLimit: int64(limit),
+		minLimit: int64(min(limit, leastBytes)), maxLimit: int64(limit),
 	}
 	for i, ch := range channels {
 		c := n.connect(ch.ID, limit)

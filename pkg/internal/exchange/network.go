@@ -70,7 +70,7 @@ func (n *Network) connect(id ChannelID, limit int) *channel {
 	c := n.channels[id]
 	if c == nil {
 		c = &channel{id: id}
-		c.limit.Store(int64(limit))
+		c.limit.Store(int64(min(limit, leastBytes)))
 		n.channels[id] = c
 	}
 	c.ends++
