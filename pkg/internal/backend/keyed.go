@@ -125,7 +125,7 @@ func (b *Keyed) Namespace() []byte { return b.cur.buf[b.cur.k : b.cur.k+b.cur.n]
 // Made counts the rows that were written where there was none: when it has not changed, what was written was there before.
 func (b *Keyed) Made() uint64 { return b.made }
 
-// fetchMost is how many keys Fetch takes.
+// fetchMost is how many keys are fetched at the same time.
 const fetchMost = 32
 
 // Fetch has the processor bring the rows of keys that will be current soon, without a namespace, into its caches, all at the same time. It changes nothing.
@@ -142,25 +142,40 @@ func (b *Keyed) Fetch(keys []base.Hash) {
 // fetch reads a bit of all that finding each key will read, one level for all keys after the other: so that no read waits for another key's.
 func (r *rows) fetch(keys []base.Hash) (sum byte) {
 	var pages [fetchMost]*page
-	var entries [fetchMost]uint32
-	for i, h := range keys {
+	var hashes [fetchMost]uint64
+	var at [fetchMost]uint32
+	n := 0
+	for _, h := range keys {
 		if g := int(h.Group(r.b.cfg.MaxParallelism)) - r.b.cfg.Range.Start; g >= 0 && g < len(r.shards) {
-			pages[i] = r.shards[g].page(uint64(h))
-		}
-	}
-	for i, h := range keys {
-		if p := pages[i]; p != nil {
-			entries[i] = p.index()[p.first(uint64(h))]
-		}
-	}
-	for i := range keys {
-		if p, e := pages[i], entries[i]; p != nil && e&flagUsed != 0 {
-			size := p.rowSize
-			if size == 0 {
-				size = 1 << p.unit
+			if p := r.shards[g].page(uint64(h)); p != nil {
+				pages[n], hashes[n] = p, uint64(h)
+				n++
 			}
-			sum += *(*byte)(unsafe.Add(unsafe.Pointer(p), p.start+(e&0xffff)*size))
 		}
+	}
+	for i := range n {
+		at[i] = pages[i].first(hashes[i])
+	}
+	for i := range n {
+		p, want, j := pages[i], tag(hashes[i]), at[i]
+		idx := p.index()
+		e := idx[j]
+		for range 4 { // it is there, or not far
+			if e>>tagShift == want || e == 0 {
+				break
+			}
+			if j++; j == p.cap {
+				j = 0
+			}
+			e = idx[j]
+		}
+		at[i] = headBytes
+		if e&flagUsed != 0 {
+			at[i] = p.place(e)
+		}
+	}
+	for i := range n {
+		sum += *(*byte)(unsafe.Add(unsafe.Pointer(pages[i]), at[i]))
 	}
 	return sum
 }

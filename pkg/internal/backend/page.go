@@ -97,6 +97,25 @@ func (w row) hash() uint64 {
 	return hashRow(base.HashKey(w.key()), w.ns(), w.sub())
 }
 
+// place is where the row of an entry begins.
+func (p *page) place(e uint32) uint32 {
+	if p.rowSize != 0 {
+		return p.start + (e&0xffff)*p.rowSize
+	}
+	return p.start + (e&0xffff)<<p.unit
+}
+
+// value returns the value of an entry's row.
+func (p *page) value(e uint32) (val []byte, schema uint8) {
+	if p.rowSize != 0 {
+		at := p.start + (e&0xffff)*p.rowSize + uint32(p.k) + uint32(p.n) + uint32(p.s)
+		v := p.bytes(at, uint32(p.v))
+		return v[:len(v):len(v)], p.schema
+	}
+	w := p.row(e)
+	return w.val, w.schema
+}
+
 // row returns the row of an entry.
 func (p *page) row(e uint32) row {
 	if p.rowSize != 0 {
@@ -105,7 +124,7 @@ func (p *page) row(e uint32) row {
 		b := p.bytes(at, id+uint32(p.v))
 		return row{b[:id:id], b[id:], int(p.k), int(p.n), p.schema, at}
 	}
-	at := p.start + (e&0xffff)<<p.unit
+	at := p.place(e)
 	b := p.bytes(at, p.size-at)
 	w := row{schema: b[0], at: at}
 	i := 1
@@ -134,6 +153,14 @@ func headed(k, n, s, v int) int {
 	return 1 + uvarintLen(k) + uvarintLen(n) + uvarintLen(s) + uvarintLen(v) + k + n + s + v
 }
 
+// same compares two of one length.
+func same(a, b []byte) bool {
+	if len(a) == 8 && len(b) == 8 { // a number: no call
+		return binary.NativeEndian.Uint64(a) == binary.NativeEndian.Uint64(b)
+	}
+	return string(a) == string(b)
+}
+
 // find returns the entry of the row, which may be a tombstone, or -1.
 func (p *page) find(id *ident) int {
 	t, i, idx := tag(id.h), p.first(id.h), p.index()
@@ -149,8 +176,7 @@ func (p *page) find(id *ident) int {
 			if e == 0 {
 				return -1
 			}
-			if e>>tagShift == t && e&flagUsed != 0 &&
-				string(unsafe.Slice((*byte)(unsafe.Add(rows, (e&0xffff)*p.rowSize)), l)) == string(want) {
+			if e>>tagShift == t && e&flagUsed != 0 && same(unsafe.Slice((*byte)(unsafe.Add(rows, (e&0xffff)*p.rowSize)), l), want) {
 				return int(i)
 			}
 			if i++; i == p.cap {

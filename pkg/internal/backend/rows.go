@@ -139,8 +139,7 @@ func (r *rows) get(id *ident) (val []byte, schema uint8) {
 	if p == nil {
 		return nil, 0
 	}
-	w := p.row(p.index()[i])
-	return w.val, w.schema
+	return p.value(p.index()[i])
 }
 
 // put writes a row, and reports whether it is a new one.

@@ -112,15 +112,15 @@ func (t *table) Get(sub []byte) (val []byte, schema int) {
 		if p == nil {
 			return nil, 0
 		}
-		w := p.row(p.index()[i])
-		return w.val[t.prefix:], t.number[w.schema]
+		val, n := p.value(p.index()[i])
+		return val[t.prefix:], t.number[n]
 	}
 	p := r.last.page
 	if p == nil {
 		return nil, 0
 	}
-	w := p.row(p.index()[r.last.slot])
-	return w.val[t.prefix:], t.number[w.schema]
+	val, n := p.value(p.index()[r.last.slot])
+	return val[t.prefix:], t.number[n]
 }
 
 // Put writes the row of the current key and namespace.
