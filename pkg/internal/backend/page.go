@@ -3,6 +3,7 @@ package backend
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"unsafe"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -13,7 +14,7 @@ import (
 //	+------+-----------------------------+----------------------------+------+
 //	| head | index: cap entries, 4 B     | rows                       | free |
 //	+------+-----------------------------+----------------------------+------+
-//	0      56                            start                        top    size
+//	0      headBytes                     start                        top    size
 //
 // An entry of the index is a row's place (16 bits: its number, or its offset in units), its flags (5) and a tag of its hash (11). Collisions go to the next entry.
 //
@@ -36,6 +37,7 @@ type page struct {
 	depth   uint8  // how many bits of the hash all rows have in common
 	unit    uint8  // log2 of the unit of offsets
 	schema  uint8  // of all rows, if rowSize > 0
+	idle    uint8  // 1: nothing was added since it was found to be too large
 }
 
 const (
@@ -110,7 +112,7 @@ func (p *page) value(e uint32) (val []byte, schema uint8) {
 	if p.rowSize != 0 {
 		at := p.start + (e&0xffff)*p.rowSize + uint32(p.k) + uint32(p.n) + uint32(p.s)
 		v := p.bytes(at, uint32(p.v))
-		return v[:len(v):len(v)], p.schema
+		return slices.Clip(v), p.schema
 	}
 	w := p.row(e)
 	return w.val, w.schema
@@ -254,7 +256,14 @@ func (p *page) add(id *ident, val []byte, schema uint8, flags uint32) int {
 	}
 	idx[i] = tag(id.h)<<tagShift | flagUsed | flags | place
 	p.rows++
+	p.idle = 0
 	return int(i)
+}
+
+// empty makes a page without rows as it was made.
+func (p *page) empty() {
+	clear(p.index())
+	p.dead, p.top, p.garbage, p.free = 0, p.start, 0, 0
 }
 
 // remove removes the row of entry i.

@@ -91,6 +91,9 @@ type rows struct {
 	held  int64 // of memory
 
 	last lastFound
+
+	deletes             uint64
+	tidyShard, tidyPage int
 }
 
 // lastFound is the last row that was looked for, so that Get and Put of one row search once.
@@ -202,13 +205,64 @@ func (r *rows) delete(id *ident) bool {
 	}
 	p.remove(slot)
 	sh.rows--
-	switch {
-	case p.rows == 0:
-		r.swap(sh, p, id.h, nil)
-	case p.size > 2*smallest && uint64(p.size) >= 4*sizeFor(uint64(p.rows), p.rowBytes()):
-		r.rebuild(sh, p, id.h, sizeFor(uint64(p.rows), p.rowBytes()))
+	if p.rows == 0 {
+		p.empty()
+	}
+	if r.deletes++; r.deletes%tidyEvery == 0 {
+		r.tidy(false)
 	}
 	return true
+}
+
+const (
+	// tidyEvery is after how many deletions a page is looked at, whether it has become too large. Pages of windows, which are emptied and filled again all the time, seldom stay empty for as long
+	// as it takes to come round to them twice.
+	tidyEvery = 32
+	// tidyPages is how many pages are looked at when a checkpoint is complete, and tombstones need not be kept any longer.
+	tidyPages = 256
+)
+
+// tidy looks at the next page: if nothing was added since it was looked at last, and it is empty or far too large, its memory is given back. fold has it forget tombstones that are stored.
+func (r *rows) tidy(fold bool) {
+	if len(r.shards) == 0 {
+		return
+	}
+	if r.tidyShard >= len(r.shards) {
+		r.tidyShard = 0
+	}
+	sh := &r.shards[r.tidyShard]
+	if r.tidyPage >= len(sh.dir) {
+		r.tidyShard++
+		r.tidyPage = 0
+		return
+	}
+	h := uint64(r.tidyPage)
+	p := sh.dir[h]
+	r.tidyPage++
+	if p == nil || h >= 1<<p.depth || r.b.views.Load() > 0 && !r.derived {
+		return
+	}
+	if fold && p.rows > 0 {
+		p = r.writable(sh, p, h)
+		if p.rows == 0 {
+			p.empty()
+		}
+	}
+	if p.rows > 0 && (p.size <= 2*smallest || uint64(p.size) < 4*sizeFor(uint64(p.rows), p.rowBytes())) {
+		return
+	}
+	switch {
+	case p.idle == 0:
+		if p = r.writable(sh, p, h); p.rows == 0 {
+			p.empty()
+		}
+		p.idle = 1
+	case p.rows == 0:
+		r.swap(sh, p, h, nil)
+	default:
+		p = r.writable(sh, p, h)
+		r.rebuild(sh, p, h, sizeFor(uint64(p.rows), p.rowBytes()))
+	}
 }
 
 // rowBytes is about how many bytes the page's rows take.

@@ -126,6 +126,11 @@ func (b *Keyed) Complete(checkpoint int64) {
 		}
 	}
 	b.forget(func(v *view) bool { return v.checkpoint <= checkpoint })
+	for _, t := range b.tables {
+		for range tidyPages {
+			t.rows.tidy(true)
+		}
+	}
 }
 
 // Aborted says that a checkpoint will not complete.
