@@ -90,6 +90,9 @@ func (t *TaskManager) registerMetrics() *metrics.Group {
 		set(prefix+"TotalMemorySegments", segments(total))
 		set(prefix+"UsedMemorySegments", segments(used))
 		set(prefix+"AvailableMemorySegments", segments(total)-segments(used))
+		// State is on the heap, as with Flink's heap backend, which uses no managed memory.
+		set("Status.Flink.Memory.Managed.Used", 0)
+		set("Status.Flink.Memory.Managed.Total", 0)
 		set("Status.Network.TotalMemorySegments", segments(total))
 		set("Status.Network.AvailableMemorySegments", segments(total)-segments(used))
 	})
