@@ -57,7 +57,8 @@ func memory(ctx context.Context, c options) (Table, error) {
 		group, err := newGroup(limit)
 		if err != nil {
 			t.Notes = append(t.Notes, "Not measured: "+err.Error())
-			return t, nil
+			err = nil // the rest is measured
+			return t, err
 		}
 		cmd := exec.CommandContext(ctx, "sh", "-c", `echo $$ > "$1" && shift && exec "$@"`, "sh", filepath.Join(group, "cgroup.procs"),
 			self, "--data-dir", filepath.Join(c.dir, fmt.Sprint("hog", i)), "--memory", "64MB", "--rest-address", "off", "-D", "execution.checkpointing.interval=1s")
