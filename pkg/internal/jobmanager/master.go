@@ -155,10 +155,13 @@ func restartOf(s config.RestartStrategy) execution.Restart {
 
 // run runs the job to its end; ctx suspends it.
 func (m *master) run(ctx context.Context) {
-	ioDone := make(chan struct{})
+	ioDone, cleanerDone := make(chan struct{}), make(chan struct{})
 	var workers sync.WaitGroup
-	workers.Go(func() { m.io.run(ioDone, true) })
-	workers.Go(func() { m.cleaner.run(ioDone, true) })
+	workers.Go(func() {
+		defer close(cleanerDone) // what io asks to be deleted at last is
+		m.io.run(ioDone, true)
+	})
+	workers.Go(func() { m.cleaner.run(cleanerDone, true) })
 	m.execWake, m.coordWake, m.retryFinal = stoppedTimer(), stoppedTimer(), stoppedTimer()
 	group := m.registerMetrics()
 	m.io.do(m.prepare)
