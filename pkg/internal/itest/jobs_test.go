@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rivulet-io/rivulet/pkg/connector/collect"
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/state"
 	"github.com/rivulet-io/rivulet/pkg/stream"
@@ -473,4 +474,30 @@ func diff(got, want []string) string {
 		return ""
 	}
 	return fmt.Sprintf("%d of %d are missing, %d too many:%s", missing, len(want), extra, example)
+}
+
+// unchecked is a job without checkpoints, and with a sink that needs none.
+func unchecked(c *chaos) func(env *stream.Env) error {
+	return func(env *stream.Env) error {
+		in := small().sources[0]
+		in.chaos = c
+		s := stream.From(env, in, event.NoWatermarks[Rec]())
+		stream.To(stream.Map(s, Rec.text), collect.New[string]().Immediate())
+		return nil
+	}
+}
+
+// panicking is a job whose function panics n times.
+func panicking(j *job, w *world, n *int) func(env *stream.Env) error {
+	bad := *j
+	bad.stages = append(slices.Clone(j.stages), stage{"panics", func(s stream.Stream[Rec], uid string) stream.Stream[Rec] {
+		return stream.Map(s, func(r Rec) Rec {
+			if *n > 0 {
+				*n--
+				panic("the user's own")
+			}
+			return r
+		}, stream.UID(uid), stream.Parallelism(1))
+	}, nil})
+	return func(env *stream.Env) error { return bad.build(env, w, nil) }
 }
