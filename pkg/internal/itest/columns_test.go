@@ -50,10 +50,10 @@ func (c *columns) size() int { return len(c.text) + 12*len(c.amounts) }
 // columnsType is the second implementation of exchange.Type.
 type columnsType struct{}
 
-func (columnsType) Name() string                  { return "name STRING, amount BIGINT" }
-func (columnsType) Size(b exchange.Batch) int     { return b.(*columns).size() }
-func (columnsType) Mutable() bool                 { return true }
-func (columnsType) Release(b exchange.Batch)      { *b.(*columns) = columns{} } // who still looks at it sees nothing
+func (columnsType) Name() string              { return "name STRING, amount BIGINT" }
+func (columnsType) Size(b exchange.Batch) int { return b.(*columns).size() }
+func (columnsType) Mutable() bool             { return true }
+func (columnsType) Release(b exchange.Batch)  { *b.(*columns) = columns{} } // who still looks at it sees nothing
 func (columnsType) Copy(b exchange.Batch) exchange.Batch {
 	c := b.(*columns)
 	return &columns{slices.Clone(c.ends), slices.Clone(c.text), slices.Clone(c.amounts)}

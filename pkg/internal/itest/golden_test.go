@@ -90,6 +90,7 @@ func (f *everyState) Process(ctx stream.Context[string], v Rec, out stream.Out[R
 	out.Emit(Rec{Key: ctx.Key(), Value: row.N, At: time.UnixMilli(0)})
 	return nil
 }
+
 func (f *everyState) OnTimer(stream.Context[string], time.Time, stream.Out[Rec]) error { return nil }
 
 // TestGoldenSavepoint is E16: a savepoint that was written by this version, or an earlier one, is restored, at any parallelism, and goes on exactly.
@@ -163,4 +164,3 @@ func writeGolden(t *testing.T) {
 		write("committed-"+sink, []byte(strings.Join(slices.Sorted(slices.Values(lines)), "\n")+"\n"))
 	}
 }
-
