@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -18,7 +17,7 @@ func decode(r *kafka.Record) (record, error) {
 
 // encode writes key and value into one piece of memory.
 func encode(v record, r *kafka.Record) error {
-	b := make([]byte, 0, 3*len(v.Key)+len(v.Value)+64)
+	b := make([]byte, 0, 3*len(v.Key)+len(v.Value)*5/4+64)
 	b = append(b, v.Key...)
 	b = quote(append(b, `{"key":`...), v.Key)
 	b = quote(append(b, `,"value":`...), v.Value)
@@ -33,14 +32,21 @@ func quote(b []byte, s string) []byte {
 	if !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "\ufffd")
 	}
+	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	done := 0
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' {
-			b = append(b, s[done:i]...)
-			b = fmt.Appendf(b, `\u%04x`, c)
-			done = i + 1
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
 		}
+		b = append(append(b, s[done:i]...), '\\')
+		if c >= ' ' {
+			b = append(b, c)
+		} else {
+			b = append(b, 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+		done = i + 1
 	}
 	return append(append(b, s[done:]...), '"')
 }

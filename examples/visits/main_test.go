@@ -24,8 +24,8 @@ func TestVisits(t *testing.T) {
 	h := streamtest.New(t, func(in stream.Stream[Click]) stream.Stream[Visit] {
 		return stream.Process(stream.KeyBy(in, func(c Click) string { return c.User }), newVisits, stream.UID("visits"))
 	})
-	for _, minute := range []time.Duration{0, 10, 25} {
-		at := noon.Add(minute * time.Minute)
+	for _, minute := range []int{0, 10, 25} {
+		at := noon.Add(time.Duration(minute) * time.Minute)
 		h.PushAt(at, Click{"ann", at})
 	}
 	h.Watermark(noon.Add(54 * time.Minute))
