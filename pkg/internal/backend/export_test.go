@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"slices"
 	"strings"
+
+	"github.com/rivulet-io/rivulet/pkg/internal/invariant"
 )
 
 // Dump lists all rows, sorted: state, key group, key, namespace, sub, schema, value.
@@ -99,3 +101,6 @@ func DirectorySum(b []byte) (uint32, error) {
 type memReader struct{ *bytes.Reader }
 
 func (memReader) Close() error { return nil }
+
+// InvariantsEnabled says that reads are copied.
+const InvariantsEnabled = invariant.Enabled

@@ -65,6 +65,7 @@ type Keyed struct {
 	keyHash base.Hash
 	gen     uint64 // of the current key and namespace
 	made    uint64 // rows of states that did not exist before
+	lent    []byte // with invariants: what the last read returned
 	fetched byte   // so that the compiler keeps what Fetch reads
 
 	// Snapshots; see snapshot.go.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/rivulet-io/rivulet/pkg/codec"
+	"github.com/rivulet-io/rivulet/pkg/internal/invariant"
 	"github.com/rivulet-io/rivulet/pkg/state"
 )
 
@@ -113,14 +114,24 @@ func (t *table) Get(sub []byte) (val []byte, schema int) {
 			return nil, 0
 		}
 		val, n := p.value(p.index()[i])
-		return val[t.prefix:], t.number[n]
+		return t.b.lend(val[t.prefix:]), t.number[n]
 	}
 	p := r.last.page
 	if p == nil {
 		return nil, 0
 	}
 	val, n := p.value(p.index()[r.last.slot])
-	return val[t.prefix:], t.number[n]
+	return t.b.lend(val[t.prefix:]), t.number[n]
+}
+
+// lend returns bytes that the caller may read until the next call. With invariants it notices who reads them later, or writes to them: they are a copy, overwritten by the next one.
+func (b *Keyed) lend(val []byte) []byte {
+	if !invariant.Enabled {
+		return val
+	}
+	invariant.Mangle(b.lent)
+	b.lent = append(make([]byte, 0, len(val)+1), val...)
+	return b.lent
 }
 
 // Put writes the row of the current key and namespace.
@@ -365,7 +376,7 @@ func (t *table) Scan(f func(sub, val []byte, schema int) (del, more bool)) {
 			}
 			any = true
 			w := p.row(p.index()[i])
-			del, more := f(w.sub(), w.val, t.number[w.schema])
+			del, more := f(w.sub(), t.b.lend(w.val), t.number[w.schema])
 			if del {
 				id.setSub(sub[:])
 				t.delete(id)
@@ -382,7 +393,7 @@ func (t *table) Scan(f func(sub, val []byte, schema int) (del, more bool)) {
 			id.setSub(sub)
 			p, i := t.rows.search(id)
 			w := p.row(p.index()[i])
-			del, more := f(w.sub(), w.val[posBytes:], t.number[w.schema])
+			del, more := f(w.sub(), t.b.lend(w.val[posBytes:]), t.number[w.schema])
 			if del {
 				position(id, n-1)
 				sub, _ := t.order.get(id)
