@@ -2,6 +2,7 @@ package itest
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -96,8 +97,12 @@ func TestDamagedCheckpoint(t *testing.T) {
 			w, mem := interrupted(t, j, open, serialized)
 			newest, files := newestOf(under(mem))
 			back, refused := 0, 0
-			for _, file := range files {
-				for name, damage := range damages {
+			for i, file := range files {
+				for k, name := range slices.Sorted(maps.Keys(damages)) {
+					if *durationFlag == 0 && (i+k)%2 == 0 != serialized {
+						continue // each is done on one of the fabrics
+					}
+					damage := damages[name]
 					left, seen := mem.CrashClone(100), w.clone()
 					if err := damage(under(left), file); err != nil {
 						t.Fatal(err)

@@ -26,7 +26,7 @@ var (
 )
 
 // quick is how many seeds a plain go test runs.
-const quick = 12
+const quick = 10
 
 // TestMetamorphic runs random jobs under random configurations. Each fails and is killed, stopped and started again at another parallelism, until it has finished: the
 // committed output must be what a plain model says.

@@ -97,6 +97,7 @@ func finished(out string) bool { return strings.Contains(out, "state=FINISHED") 
 
 // TestKilledProcess is A6: a process that was killed goes on where its newest checkpoint is, and its output is exact. A second one on its directory is refused (A19).
 func TestKilledProcess(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for i := range 4 {
 		p := process(t, dir)
@@ -126,6 +127,7 @@ func TestKilledProcess(t *testing.T) {
 
 // TestTerminatedProcess is A9: SIGTERM suspends the job, the process exits with 0, and the next one goes on.
 func TestTerminatedProcess(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for range 3 {
 		p := process(t, dir)

@@ -131,14 +131,14 @@ func TestRestartStorm(t *testing.T) {
 			m := start(t, cluster.MiniConfig{
 				Jobs: []cluster.Job{j.cluster(w, c)}, Memory: mem, Serialized: serialized, TaskManagers: 2,
 				Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", "3", "pipeline.auto-watermark-interval", "1 ms", "restart-strategy.type", "fixed-delay",
-					"restart-strategy.fixed-delay.attempts", "200", "restart-strategy.fixed-delay.delay", "1 ms"),
+					"restart-strategy.fixed-delay.attempts", "60", "restart-strategy.fixed-delay.delay", "1 ms"),
 			})
 			most := 0
 			for !m.wait(5 * time.Millisecond) {
 				synctest.Wait()
 				most = max(most, runtime.NumGoroutine())
 			}
-			contains(t, m.err, "FAILED", "injected at", "maxNumberRestartAttempts=200")
+			contains(t, m.err, "FAILED", "injected at", "maxNumberRestartAttempts=60")
 			if most > goroutines+300 {
 				t.Errorf("up to %d goroutines", most)
 			}
