@@ -50,7 +50,7 @@ func TestBytesWritten(t *testing.T) {
 			b.Aborted(id) // its changes are the next one's too
 			for range 3 {
 				id++
-				if k, err = b.Snapshot(id, false, true)(context.Background(), &diskStore{d: d}); err != nil {
+				if _, err := b.Snapshot(id, false, true)(context.Background(), &diskStore{d: d}); err != nil {
 					t.Fatal(err)
 				}
 				b.Complete(id)
