@@ -161,7 +161,7 @@ func TestStateInSavepoints(t *testing.T) {
 				j.Start()
 				time.Sleep(700 * time.Millisecond)
 				path := j.Savepoint()
-				d := c.Clone()
+				d, e := c.Clone(), c.Clone()
 				time.Sleep(200 * time.Millisecond)
 				j.Stop()
 				j.Run(streamtest.Parallelism(3))
@@ -177,6 +177,13 @@ func TestStateInSavepoints(t *testing.T) {
 				f.Crash()
 				f.Run(streamtest.Parallelism(1))
 				checkSensors(t, d)
+
+				if claim {
+					return
+				}
+				g := f.Fork(sensors(e)) // the savepoint is as it was
+				g.Run(streamtest.FromSavepoint(path), streamtest.Parallelism(2))
+				checkSensors(t, e)
 			})
 		})
 	}

@@ -157,6 +157,9 @@ func (r *rows) fetch(keys []base.Hash) (sum byte) {
 	for i := range n {
 		at[i] = pages[i].first(hashes[i])
 	}
+	for i := range n { // without a branch on what is read: one that is foreseen wrongly would wait for it
+		sum += byte(pages[i].index()[at[i]])
+	}
 	for i := range n {
 		p, want, j := pages[i], tag(hashes[i]), at[i]
 		idx := p.index()

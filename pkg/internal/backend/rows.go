@@ -426,7 +426,7 @@ func (r *rows) makeRoom(sh *shard, p *page, id *ident, v int, schema uint8) {
 		r.split(sh, p, id.h)
 		return
 	}
-	if p.rows > 60_000 {
+	if p.rows > 50_000 { // an entry has 16 bits for a row's number
 		panic(stateError{fmt.Errorf("more than %d rows have hashes that are all alike", p.rows)})
 	}
 	r.copyInto(sh, p, id.h, r.sizedPage(size, n, b, s))
