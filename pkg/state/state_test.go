@@ -170,6 +170,9 @@ func TestReducingAndAggregating(t *testing.T) {
 	if r.Get() != -9 || a.Get() != 4 {
 		t.Errorf("max %d, mean %v", r.Get(), a.Get())
 	}
+	if got := a.Fold(6); got != 5 || a.Get() != 5 {
+		t.Errorf("folded %v, then %v", got, a.Get())
+	}
 	f.healthy()
 }
 

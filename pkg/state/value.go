@@ -84,12 +84,19 @@ func NewAggregating[In, Acc, Out any](r Runtime, name string, agg Aggregator[In,
 }
 
 // Add folds x into the current key's accumulator.
-func (s Aggregating[In, Acc, Out]) Add(x In) {
+func (s Aggregating[In, Acc, Out]) Add(x In) { s.fold(x) }
+
+// Fold is Add, and returns the result: Get would read it again.
+func (s Aggregating[In, Acc, Out]) Fold(x In) Out { return s.agg.Result(s.fold(x)) }
+
+func (s Aggregating[In, Acc, Out]) fold(x In) Acc {
 	acc, ok := s.rows.lookup(nil)
 	if !ok {
 		acc = s.agg.Create()
 	}
-	s.rows.put(nil, s.agg.Add(acc, x))
+	acc = s.agg.Add(acc, x)
+	s.rows.put(nil, acc)
+	return acc
 }
 
 // Get returns the result of the current key's accumulator, or the zero value if nothing was added.

@@ -183,8 +183,7 @@ func Aggregate[K, T, A, O any](s Grouped[K, T], agg state.Aggregator[T, A, O], o
 		o, err := newOut(k.Ctx, "", res.typ)
 		st := state.NewAggregating(&Runtime{ctx: k.Ctx, node: n, backend: k.State}, "value", agg)
 		h.Each = func(v T, ts event.Time) error {
-			st.Add(v)
-			o.Collect(st.Get(), ts)
+			o.Collect(st.Fold(v), ts)
 			return nil
 		}
 		return h, err

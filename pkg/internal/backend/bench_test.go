@@ -112,8 +112,7 @@ func BenchmarkUpdate(b *testing.B) {
 		update := func(i uint64) {
 			binary.LittleEndian.PutUint64(buf[:], i)
 			setKey(b, k, buf[:])
-			v.Add(i)
-			v.Get()
+			v.Fold(i)
 		}
 		fill(update)
 		rng := rand.New(rand.NewPCG(1, 2))
@@ -129,8 +128,7 @@ func BenchmarkUpdate(b *testing.B) {
 			if err := k.SetKey(keys[i][:], hashes[i]); err != nil {
 				b.Fatal(err)
 			}
-			v.Add(uint64(i))
-			v.Get()
+			v.Fold(uint64(i))
 		}
 		for i := range uint64(benchKeys) {
 			binary.LittleEndian.PutUint64(keys[0][:], i)
