@@ -30,6 +30,16 @@ type Format[T any] struct {
 	stable bool
 	// copied: the encoded value refers to v, whose bytes are not the sink's.
 	copied bool
+	// of and bytes are decode and encode of a format that looks at the value alone and cannot fail; nil for others.
+	of    func(value []byte) T
+	bytes func(v T) []byte
+}
+
+func (f Format[T]) values() (of func(value []byte) T, bytes func(v T) []byte) { return f.of, f.bytes }
+
+// valueFormat is implemented by formats that may look at the value alone: it spares a Record for each record.
+type valueFormat[T any] interface {
+	values() (of func(value []byte) T, bytes func(v T) []byte)
 }
 
 // Decode implements Decoder.
@@ -49,31 +59,36 @@ type (
 
 var errNull = errors.New("the record has no value (a tombstone)")
 
-// String has values that are strings, as they are. A record without value is "".
-func String() Format[string] {
-	return Format[string]{
-		decode: func(r *Record) (string, error) { return unsafe.String(unsafe.SliceData(r.Value), len(r.Value)), nil },
-		encode: func(v string, r *Record) error {
-			r.Value = unsafe.Slice(unsafe.StringData(v), len(v)) // the client only reads it
-			if v == "" {
-				r.Value = []byte{} // and not a tombstone
-			}
+// valuesOnly is a format by two functions of the value.
+func valuesOnly[T any](of func(value []byte) T, bytes func(v T) []byte) Format[T] {
+	return Format[T]{
+		decode: func(r *Record) (T, error) { return of(r.Value), nil },
+		encode: func(v T, r *Record) error {
+			r.Value = bytes(v)
 			return nil
 		},
-		stable: true,
+		stable: true, of: of, bytes: bytes,
 	}
+}
+
+// String has values that are strings, as they are. A record without value is "".
+func String() Format[string] {
+	return valuesOnly(
+		func(value []byte) string { return unsafe.String(unsafe.SliceData(value), len(value)) },
+		func(v string) []byte {
+			if v == "" {
+				return []byte{} // and not a tombstone
+			}
+			return unsafe.Slice(unsafe.StringData(v), len(v)) // the client only reads it
+		})
 }
 
 // Bytes has values that are bytes, as they are. A record without value is nil, and nil is written as one.
 func Bytes() Format[[]byte] {
-	return Format[[]byte]{
-		decode: func(r *Record) ([]byte, error) { return r.Value, nil },
-		encode: func(v []byte, r *Record) error {
-			r.Value = v
-			return nil
-		},
-		stable: true, copied: true,
-	}
+	same := func(v []byte) []byte { return v }
+	f := valuesOnly(same, same)
+	f.copied = true
+	return f
 }
 
 // JSON has values of JSON, by package encoding/json. A record without value is poison, unless T is a pointer, a slice, a map or an interface: then it is nil, and nil

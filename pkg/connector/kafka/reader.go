@@ -18,9 +18,6 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/event"
 )
 
-// arenaBytes is how many bytes of values share one allocation: who keeps one of them keeps no more than that.
-const arenaBytes = 32 << 10
-
 // reader reads its partitions with one client. A goroutine of its own, from the first split to Close, polls the client and hands the records over, one hand-over ahead; another
 // one commits offsets to the group, if there is one.
 type reader[T any] struct {
@@ -51,7 +48,7 @@ type reader[T any] struct {
 	// left is how many records are at hand; when askAt are, the next ones are asked for.
 	left, askAt int
 	record      Record
-	arena       []byte
+	arena       arena
 	bytes       int64 // of the records read since the metrics were told
 	count       int64
 }
@@ -432,10 +429,15 @@ func (r *reader[T]) collect(s *readerSplit[T], run *run, rec *kgo.Record, out co
 	} else {
 		s.out.Collect(value, event.At(rec.Timestamp))
 	}
+	r.passed(s, rec)
+	return nil
+}
+
+// passed moves the position behind a record.
+func (r *reader[T]) passed(s *readerSplit[T], rec *kgo.Record) {
 	s.offset, s.epoch = rec.Offset+1, rec.LeaderEpoch
 	r.count++
 	r.bytes += int64(len(rec.Key) + len(rec.Value))
-	return nil
 }
 
 // poison does with a record that cannot be decoded what the options say.
@@ -455,13 +457,9 @@ func (r *reader[T]) poison(s *readerSplit[T], err error, out connector.Output[T]
 
 // copied moves a value out of the fetched bytes.
 func (r *reader[T]) copied(v []byte, run *run) []byte {
-	if cap(r.arena)-len(r.arena) < len(v) {
-		r.arena = make([]byte, 0, max(len(v), min(run.bytes, arenaBytes)))
-	}
+	r.arena.grow(len(v), run.bytes)
 	run.bytes -= len(v)
-	n := len(r.arena)
-	r.arena = append(r.arena, v...)
-	return r.arena[n:len(r.arena):len(r.arena)]
+	return r.arena.add(v)
 }
 
 // finish ends a bounded partition.

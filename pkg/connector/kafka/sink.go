@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,12 +56,12 @@ func (s *sink[T]) Commits() bool { return s.cfg.guarantee == exactlyOnce }
 func (s *sink[T]) NewWriter(ctx connector.WriterContext) (connector.Writer[T], error) {
 	w := newWriter(s.cfg, s.values, ctx)
 	if s.cfg.guarantee == exactlyOnce {
-		w.txns = newTransactions(s.cfg, ctx, w.refused)
+		w.txns = newTransactions(s.cfg, ctx, w.refused, w.metrics)
 		w.metrics.transactions(ctx.Metrics, w.txns)
 		return w, nil
 	}
 	var err error
-	if w.cl, err = kgo.NewClient(s.cfg.producerOptions(ctx, w.refused)...); err != nil {
+	if w.cl, err = kgo.NewClient(s.cfg.producerOptions(ctx, w.refused, w.metrics)...); err != nil {
 		return nil, errors.Join(connector.Permanent(fmt.Errorf("kafka client: %w", err)), w.Close())
 	}
 	w.watch.client.Store(w.cl)
@@ -76,15 +77,17 @@ func (s *sink[T]) NewCommitter(ctx connector.CommitterContext) (connector.Commit
 	return newCommitter(s.cfg, ctx), nil
 }
 
-func (c *sinkConfig) producerOptions(ctx connector.WriterContext, refused func(error)) []kgo.Opt {
+func (c *sinkConfig) producerOptions(ctx connector.WriterContext, refused func(error), hook kgo.Hook) []kgo.Opt {
 	buffer := c.bufferBytes
 	if buffer == 0 {
 		buffer = ctx.BufferBytes
 	}
-	buffer = max(buffer, c.batchBytes)
-	opts := append(c.options(fmt.Sprintf("%s-%s-%d", ctx.Job, ctx.Operator, ctx.Subtask), ctx.Logger, refused),
+	// The client keeps about as much beside a small record as the record is long.
+	bytes := max(buffer/3*2, c.batchBytes)
+	opts := append(slices.Clip(c.options(fmt.Sprintf("%s-%s-%d", ctx.Job, ctx.Operator, ctx.Subtask), ctx.Logger, refused)),
+		kgo.WithHooks(hook),
 		kgo.RequiredAcks(c.acks), kgo.ProducerBatchCompression(c.compression), kgo.ProducerBatchMaxBytes(int32(c.batchBytes)),
-		kgo.MaxBufferedBytes(buffer), kgo.MaxBufferedRecords(max(10_000, buffer/100)), kgo.ProducerLinger(c.linger),
+		kgo.MaxBufferedBytes(bytes), kgo.MaxBufferedRecords(max(1000, bytes/200)), kgo.ProducerLinger(c.linger),
 		kgo.RecordPartitioner(chosen{c.partitioner.make(ctx.Subtask)}),
 	)
 	if c.acks != kgo.AllISRAcks() {
@@ -100,13 +103,14 @@ type writer[T any] struct {
 	values Encoder[T]
 	topic  string
 	lends  bool
+	bytes  func(v T) []byte // of a plain format, else nil
 
 	cl   *kgo.Client   // nil between two transactions
 	txns *transactions // nil when the sink does not commit
 
 	view    Record
 	slab    *slab
-	arena   []byte
+	arena   arena
 	slabs   slabs
 	failure atomic.Pointer[error]
 	metrics *writerMetrics
@@ -130,6 +134,9 @@ func newWriter[T any](cfg *sinkConfig, values Encoder[T], ctx connector.WriterCo
 	}
 	if l, ok := values.(lender); ok {
 		w.lends = l.lendsRecord()
+	}
+	if p, ok := values.(valueFormat[T]); ok {
+		_, w.bytes = p.values()
 	}
 	w.metrics = newWriterMetrics(ctx.Metrics)
 	w.slabs.done = w.done
@@ -161,13 +168,10 @@ func (w *writer[T]) refused(err error) {
 
 // done is every record's promise. They are called one after another, on a goroutine of the client's.
 func (w *writer[T]) done(rec *kgo.Record, err error) {
-	if err == nil {
-		w.metrics.sent.Inc()
-		w.metrics.bytes.Add(int64(len(rec.Key) + len(rec.Value)))
-		return
+	if err != nil { // what was written is counted by the batch
+		w.metrics.errors.Inc()
+		w.fail(rec.Topic, err)
 	}
-	w.metrics.errors.Inc()
-	w.fail(rec.Topic, err)
 }
 
 // fail ends the task because records could not be written. From any goroutine; the first one counts.
@@ -197,8 +201,22 @@ func (w *writer[T]) Write(v T, ts event.Time) error {
 			return err
 		}
 	}
+	if w.bytes != nil {
+		if value := w.bytes(v); len(value) <= w.cfg.recordBytes {
+			if w.lends {
+				value = w.copied(value)
+			}
+			rec := w.record()
+			rec.Value, rec.Topic, rec.Partition = value, w.topic, -1
+			if ts >= 0 {
+				rec.Timestamp = time.UnixMilli(int64(ts))
+			}
+			w.produce(rec)
+			return nil
+		}
+	}
 	w.view = Record{Topic: w.topic, Partition: -1}
-	if ts != event.None && ts >= 0 {
+	if ts >= 0 { // and not None
 		w.view.Timestamp = time.UnixMilli(int64(ts))
 	}
 	if err := w.values.Encode(v, &w.view); err != nil {
@@ -212,18 +230,33 @@ func (w *writer[T]) Write(v T, ts event.Time) error {
 			return err
 		}
 	}
+	w.write()
+	return nil
+}
+
+// write hands the record at hand to the client.
+func (w *writer[T]) write() {
+	rec := w.record()
+	rec.Key, rec.Value, rec.Headers, rec.Timestamp = w.view.Key, w.view.Value, kgoHeaders(w.view.Headers), w.view.Timestamp
+	rec.Topic, rec.Partition = w.view.Topic, w.view.Partition
+	w.produce(rec)
+}
+
+// record returns an empty record.
+func (w *writer[T]) record() *kgo.Record {
 	if w.slab == nil || w.slab.used == len(w.slab.records) {
 		w.slab = w.slabs.get()
 	}
-	rec := &w.slab.records[w.slab.used]
 	w.slab.used++
-	rec.Key, rec.Value, rec.Headers, rec.Timestamp = w.view.Key, w.view.Value, kgoHeaders(w.view.Headers), w.view.Timestamp
-	rec.Topic, rec.Partition = w.view.Topic, w.view.Partition
+	return &w.slab.records[w.slab.used-1]
+}
+
+// produce writes what record returned last.
+func (w *writer[T]) produce(rec *kgo.Record) {
 	if w.txns != nil {
 		w.txns.count()
 	}
 	w.cl.Produce(w.life, rec, w.slab.promise)
-	return nil
 }
 
 // size is the bytes of a record.
@@ -253,12 +286,8 @@ func (w *writer[T]) copied(v []byte) []byte {
 	if v == nil {
 		return nil
 	}
-	if cap(w.arena)-len(w.arena) < len(v) {
-		w.arena = make([]byte, 0, max(len(v), arenaBytes))
-	}
-	n := len(w.arena)
-	w.arena = append(w.arena, v...)
-	return w.arena[n:len(w.arena):len(w.arena)]
+	w.arena.grow(len(v), arenaBytes)
+	return w.arena.add(v)
 }
 
 // Flush implements connector.Writer.

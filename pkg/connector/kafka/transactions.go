@@ -31,6 +31,7 @@ type transactions struct {
 	admin  *admin
 	// refused ends the task because of the connection.
 	refused func(error)
+	hook    kgo.Hook // of the clients
 
 	current *transaction // task's goroutine
 	// running is id and deadline of the open transaction, nil for none.
@@ -48,9 +49,9 @@ type transaction struct {
 	cl   *kgo.Client // nil when it is to be made anew
 }
 
-func newTransactions(cfg *sinkConfig, ctx connector.WriterContext, refused func(error)) *transactions {
+func newTransactions(cfg *sinkConfig, ctx connector.WriterContext, refused func(error), hook kgo.Hook) *transactions {
 	return &transactions{
-		cfg: cfg, ctx: ctx, refused: refused, prefix: cfg.transactionPrefix(ctx.JobID, ctx.Operator),
+		cfg: cfg, ctx: ctx, refused: refused, hook: hook, prefix: cfg.transactionPrefix(ctx.JobID, ctx.Operator),
 		admin: newAdmin(&cfg.connection, fmt.Sprintf("%s-%s-%d-committer", ctx.Job, ctx.Operator, ctx.Subtask), ctx.Logger),
 	}
 }
@@ -86,7 +87,7 @@ func (t *transactions) begin() (*kgo.Client, error) {
 	}
 	x.committable = committable{id: transactionID(t.prefix, t.ctx.Subtask, x.slot)}
 	if x.cl == nil {
-		opts := append(t.cfg.producerOptions(t.ctx, t.refused), kgo.TransactionalID(x.id), kgo.TransactionTimeout(t.cfg.txnTimeout))
+		opts := append(t.cfg.producerOptions(t.ctx, t.refused, t.hook), kgo.TransactionalID(x.id), kgo.TransactionTimeout(t.cfg.txnTimeout))
 		var err error
 		if x.cl, err = kgo.NewClient(opts...); err != nil {
 			return nil, connector.Permanent(fmt.Errorf("kafka client: %w", err))

@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/rivulet-io/rivulet/pkg/metrics"
 )
 
@@ -17,6 +19,12 @@ func newWriterMetrics(g *metrics.Group) *writerMetrics {
 	m := &writerMetrics{sent: g.Counter("numRecordsSend"), bytes: g.Counter("numBytesSend"), errors: g.Counter("numRecordsSendErrors")}
 	g.Gauge("currentSendTime", func() float64 { return float64(m.flushed.Load()) / float64(time.Millisecond) })
 	return m
+}
+
+// OnProduceBatchWritten implements kgo.HookProduceBatchWritten.
+func (m *writerMetrics) OnProduceBatchWritten(_ kgo.BrokerMetadata, _ string, _ int32, b kgo.ProduceBatchMetrics) {
+	m.sent.Add(int64(b.NumRecords))
+	m.bytes.Add(int64(b.UncompressedBytes))
 }
 
 // transactions registers how long the broker waits before it aborts the first of a writer's transactions, in ms, and how many are open or prepared.

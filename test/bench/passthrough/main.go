@@ -52,7 +52,7 @@ func copyAll(ctx context.Context, a arguments) error {
 		if a.exactlyOnce {
 			guarantee = kafka.ExactlyOnce()
 		}
-		stream.To(kept, kafka.Sink(kafka.String(), kafka.Bootstrap(a.bootstrap), kafka.Topic(a.to), guarantee))
+		stream.To(kept, kafka.Sink(kafka.String(), kafka.Bootstrap(a.bootstrap), kafka.Topic(a.to), guarantee, kafka.BatchBytes(256<<10)))
 		return nil
 	}
 	return cluster.RunMini(ctx, cluster.MiniConfig{
