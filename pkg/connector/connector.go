@@ -140,6 +140,33 @@ type SplitOutput[T any] interface {
 	Collect(v T, ts event.Time)
 }
 
+// DeadLetter is a record that a source could not decode. Split and Position say where it is.
+type DeadLetter struct {
+	Key, Value []byte
+	Headers    []DeadLetterHeader
+	Split      string
+	Position   int64
+	Reason     string
+}
+
+// DeadLetterHeader is a header of the record.
+type DeadLetterHeader struct {
+	Key   string
+	Value []byte
+}
+
+// DeadLetterSource may be implemented by a Source that hands the records it cannot decode to a sink, whose guarantee they then have.
+type DeadLetterSource interface {
+	// DeadLetters returns the sink; nil for none. It is called when the job is built.
+	DeadLetters() Sink[DeadLetter]
+}
+
+// DeadLetterOutput is implemented by the Output that readers of such a source get.
+type DeadLetterOutput interface {
+	// DeadLetter emits one. What it refers to is the output's from then on.
+	DeadLetter(d DeadLetter, ts event.Time)
+}
+
 // Sink takes a stream of T out of the system.
 type Sink[T any] interface {
 	// Validate is called when the job is built; it does no I/O. It returns all problems joined.

@@ -227,11 +227,31 @@ func From[T any](env *Env, source connector.Source[T], strategy event.Strategy[T
 		n.Problems = append(n.Problems, err)
 	}
 	s := output[T](env, n)
+	dead := deadLetters(s, source, n)
 	n.make = func() (task.Operator, error) {
-		return &operator.Source[T]{Source: source, Strategy: strategy, Typ: s.typ}, nil
+		return &operator.Source[T]{Source: source, Strategy: strategy, Typ: s.typ, Dead: dead}, nil
 	}
 	n.enumerator = source.NewEnumerator
 	return s
+}
+
+// deadLetters gives what a source cannot decode to a sink, if the source has one for it, and returns its type.
+func deadLetters[T any](s Stream[T], source connector.Source[T], n *node) *operator.Type[connector.DeadLetter] {
+	d, ok := source.(connector.DeadLetterSource)
+	if !ok {
+		return nil
+	}
+	sink := d.DeadLetters()
+	if sink == nil {
+		return nil
+	}
+	side := SideOutput(s, NewTag[connector.DeadLetter](operator.DeadLetters))
+	opts := []SinkOption{Name("dead letters of " + n.Operator)}
+	if n.UID != "" {
+		opts = []SinkOption{UID(n.UID + "-dead-letters")}
+	}
+	To(side, sink, opts...)
+	return side.typ
 }
 
 // To ends a stream in a sink.

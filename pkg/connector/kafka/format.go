@@ -30,17 +30,14 @@ type Format[T any] struct {
 	stable bool
 	// copied: the encoded value refers to v, whose bytes are not the sink's.
 	copied bool
-	// of and bytes are decode and encode of a format that looks at the value alone and cannot fail; nil for others.
-	of    func(value []byte) T
+	// bytes is encode of a format that makes a value alone and cannot fail; nil for others.
 	bytes func(v T) []byte
 }
 
-func (f Format[T]) values() (of func(value []byte) T, bytes func(v T) []byte) { return f.of, f.bytes }
+func (f Format[T]) value() func(v T) []byte { return f.bytes }
 
-// valueFormat is implemented by formats that may look at the value alone: it spares a Record for each record.
-type valueFormat[T any] interface {
-	values() (of func(value []byte) T, bytes func(v T) []byte)
-}
+// valueFormat is implemented by formats that may make a value alone: it spares a Record for each record.
+type valueFormat[T any] interface{ value() func(v T) []byte }
 
 // Decode implements Decoder.
 func (f Format[T]) Decode(r *Record) (T, error) { return f.decode(r) }
@@ -67,7 +64,7 @@ func valuesOnly[T any](of func(value []byte) T, bytes func(v T) []byte) Format[T
 			r.Value = bytes(v)
 			return nil
 		},
-		stable: true, of: of, bytes: bytes,
+		stable: true, bytes: bytes,
 	}
 }
 

@@ -82,21 +82,35 @@ func IsolationLevel(l Isolation) SourceOption {
 	return sourceOption(func(c *sourceConfig) { c.isolation = l })
 }
 
-// Poison says what becomes of records that cannot be decoded.
-type Poison struct{ kind poisonKind }
+// Poison says what becomes of records that cannot be decoded (OnPoison), or are too large to be written (OnOversize).
+type Poison struct {
+	kind  poisonKind
+	topic string
+	opts  []SinkOption
+}
 
 type poisonKind int
 
 const (
 	poisonFail poisonKind = iota
 	poisonSkip
+	poisonDeadLetter
 )
 
 // Fail ends the job with an error that names the record. It is the default.
 func Fail() Poison { return Poison{} }
 
-// Skip leaves the record out and counts it (numRecordsInErrors).
+// Skip leaves the record out and counts it (numRecordsInErrors of a source, numRecordsSendErrors of a sink).
 func Skip() Poison { return Poison{kind: poisonSkip} }
+
+// DeadLetter writes the record to another topic, as it is but for two more headers: rivulet.source says where it was (TOPIC-PARTITION@OFFSET), or its size, and rivulet.error
+// why it is there. It is counted as by Skip.
+//
+// Of a source's it is a sink like others, under the source's uid with "-dead-letters" behind it: opts are its options, such as ExactlyOnce. How brokers are reached it has from
+// the source. Of a sink's it is written as all else is, in the same transaction, and takes no options; its topic must allow what the other does not.
+func DeadLetter(topic string, opts ...SinkOption) Poison {
+	return Poison{kind: poisonDeadLetter, topic: topic, opts: opts}
+}
 
 // OnPoison says what becomes of records that cannot be decoded.
 func OnPoison(p Poison) SourceOption { return sourceOption(func(c *sourceConfig) { c.poison = p }) }

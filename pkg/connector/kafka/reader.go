@@ -1,11 +1,13 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +51,7 @@ type reader[T any] struct {
 	left, askAt int
 	record      Record
 	arena       arena
-	bytes       int64 // of the records read since the metrics were told
+	volume      int64 // of the records read since the metrics were told
 	count       int64
 }
 
@@ -381,9 +383,9 @@ func (r *reader[T]) ask() {
 // publish tells the metrics what was read.
 func (r *reader[T]) publish() {
 	r.metrics.records.Add(r.count)
-	r.metrics.bytes.Add(r.bytes)
-	r.metrics.bytesIn.Add(r.bytes)
-	r.count, r.bytes = 0, 0
+	r.metrics.bytes.Add(r.volume)
+	r.metrics.bytesIn.Add(r.volume)
+	r.count, r.volume = 0, 0
 }
 
 // rest is what a Poll leaves when nothing is at hand.
@@ -423,7 +425,7 @@ func (r *reader[T]) collect(s *readerSplit[T], run *run, rec *kgo.Record, out co
 	}
 	value, err := r.values.Decode(&r.record)
 	if err != nil {
-		if err := r.poison(s, err, out); err != nil {
+		if err := r.poison(s, rec, err, out); err != nil {
 			return err
 		}
 	} else {
@@ -437,18 +439,30 @@ func (r *reader[T]) collect(s *readerSplit[T], run *run, rec *kgo.Record, out co
 func (r *reader[T]) passed(s *readerSplit[T], rec *kgo.Record) {
 	s.offset, s.epoch = rec.Offset+1, rec.LeaderEpoch
 	r.count++
-	r.bytes += int64(len(rec.Key) + len(rec.Value))
+	r.volume += int64(len(rec.Key) + len(rec.Value))
 }
 
 // poison does with a record that cannot be decoded what the options say.
-func (r *reader[T]) poison(s *readerSplit[T], err error, out connector.Output[T]) error {
-	err = fmt.Errorf("record %s@%d cannot be decoded: %w", s.partition, r.record.Offset, err)
+func (r *reader[T]) poison(s *readerSplit[T], rec *kgo.Record, err error, out connector.Output[T]) error {
+	err = fmt.Errorf("record %s@%d cannot be decoded: %w", s.partition, rec.Offset, err)
 	switch r.cfg.poison.kind {
 	case poisonSkip:
 		r.metrics.errors.Inc()
 		if s.stats.skipped++; s.stats.skipped == 1 {
 			r.ctx.Logger.Warn("skipped a record that cannot be decoded; more of this partition are counted only (numRecordsInErrors)", slog.String("partition", s.String()), slog.Any("err", err))
 		}
+		return nil
+	case poisonDeadLetter:
+		dead, ok := out.(connector.DeadLetterOutput)
+		if !ok {
+			return connector.Permanent(fmt.Errorf("%w; and there is no output for dead letters", err))
+		}
+		d := connector.DeadLetter{Key: bytes.Clone(rec.Key), Value: bytes.Clone(rec.Value), Split: s.String(), Position: rec.Offset, Reason: err.Error()}
+		for _, h := range rec.Headers {
+			d.Headers = append(d.Headers, connector.DeadLetterHeader{Key: strings.Clone(h.Key), Value: bytes.Clone(h.Value)})
+		}
+		r.metrics.errors.Inc()
+		dead.DeadLetter(d, event.At(rec.Timestamp))
 		return nil
 	default:
 		return connector.Permanent(err)

@@ -40,6 +40,9 @@ func (s *sink[T]) Validate() error {
 	if c.recordBytes < 1 || c.batchBytes > 1<<30 {
 		errs = append(errs, fmt.Errorf("kafka sink: batches of %d bytes with records of %d are out of reason", c.batchBytes, c.recordBytes))
 	}
+	if len(c.oversize.opts) > 0 {
+		errs = append(errs, errors.New("kafka sink: dead letters of a sink are written as all else is: they take no options"))
+	}
 	if c.delivery < time.Second {
 		errs = append(errs, fmt.Errorf("kafka sink: a delivery timeout of %v is too short", c.delivery))
 	}
@@ -86,7 +89,7 @@ func (c *sinkConfig) producerOptions(ctx connector.WriterContext, refused func(e
 	bytes := max(buffer/3*2, c.batchBytes)
 	opts := append(slices.Clip(c.options(fmt.Sprintf("%s-%s-%d", ctx.Job, ctx.Operator, ctx.Subtask), ctx.Logger, refused)),
 		kgo.WithHooks(hook),
-		kgo.RequiredAcks(c.acks), kgo.ProducerBatchCompression(c.compression), kgo.ProducerBatchMaxBytes(int32(c.batchBytes)),
+		kgo.RequiredAcks(c.acks), kgo.ProducerBatchCompression(c.compression), kgo.ProducerBatchMaxBytesFn(c.batchLimit),
 		kgo.MaxBufferedBytes(bytes), kgo.MaxBufferedRecords(max(1000, bytes/200)), kgo.ProducerLinger(c.linger),
 		kgo.RecordPartitioner(chosen{c.partitioner.make(ctx.Subtask)}),
 	)
@@ -94,6 +97,14 @@ func (c *sinkConfig) producerOptions(ctx connector.WriterContext, refused func(e
 		opts = append(opts, kgo.DisableIdempotentWrite())
 	}
 	return opts
+}
+
+// batchLimit is how large a batch for a topic gets, in bytes. That of dead letters has what is too large for others.
+func (c *sinkConfig) batchLimit(topic string) int32 {
+	if c.oversize.kind == poisonDeadLetter && topic == c.oversize.topic {
+		return 64 << 20
+	}
+	return int32(c.batchBytes)
 }
 
 // writer writes one subtask's records: with one client, or with one for each transaction.
@@ -136,7 +147,7 @@ func newWriter[T any](cfg *sinkConfig, values Encoder[T], ctx connector.WriterCo
 		w.lends = l.lendsRecord()
 	}
 	if p, ok := values.(valueFormat[T]); ok {
-		_, w.bytes = p.values()
+		w.bytes = p.value()
 	}
 	w.metrics = newWriterMetrics(ctx.Metrics)
 	w.slabs.done = w.done
@@ -277,6 +288,12 @@ func (w *writer[T]) oversize(size int) (bool, error) {
 			w.ctx.Logger.Warn("skipped a record that is too large; more are counted only (numRecordsSendErrors)", slog.String("topic", w.view.Topic), slog.Int("bytes", size), slog.Int("limit", w.cfg.recordBytes))
 		}
 		return true, nil
+	case poisonDeadLetter:
+		w.metrics.errors.Inc()
+		w.view.Headers = append(slices.Clip(w.view.Headers), Header{Key: "rivulet.source", Value: fmt.Appendf(nil, "%d bytes for topic %s", size, w.view.Topic)},
+			Header{Key: "rivulet.error", Value: fmt.Appendf(nil, "larger than %d bytes (MaxRecordBytes)", w.cfg.recordBytes)})
+		w.view.Topic, w.view.Partition = w.cfg.oversize.topic, -1
+		return false, nil
 	default:
 		return false, connector.Permanent(fmt.Errorf("a record of %d bytes for topic %q is larger than %d (MaxRecordBytes): allow larger ones here and on the topic (max.message.bytes), or say what becomes of them (OnOversize)", size, w.view.Topic, w.cfg.recordBytes))
 	}

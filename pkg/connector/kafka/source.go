@@ -40,6 +40,25 @@ func (s *source[T]) Validate() error {
 	return errors.Join(errs...)
 }
 
+// DeadLetters implements connector.DeadLetterSource.
+func (s *source[T]) DeadLetters() connector.Sink[connector.DeadLetter] {
+	p := s.cfg.poison
+	if p.kind != poisonDeadLetter {
+		return nil
+	}
+	conn := s.cfg.connection
+	conn.properties, conn.errs = nil, nil // they are applied, and said
+	opts := append([]SinkOption{option(func(c *connection) { *c = conn }), Topic(p.topic)}, p.opts...)
+	return Sink(Encode(func(d connector.DeadLetter, r *Record) error {
+		r.Key, r.Value = d.Key, d.Value
+		for _, h := range d.Headers {
+			r.Headers = append(r.Headers, Header(h))
+		}
+		r.Headers = append(r.Headers, Header{Key: "rivulet.source", Value: fmt.Appendf(nil, "%s@%d", d.Split, d.Position)}, Header{Key: "rivulet.error", Value: []byte(d.Reason)})
+		return nil
+	}), opts...)
+}
+
 // NewEnumerator implements connector.Source.
 func (s *source[T]) NewEnumerator(ctx connector.EnumeratorContext, snapshot []byte) (connector.Enumerator, error) {
 	return newEnumerator(s.cfg, s.Bounded(), ctx, snapshot)

@@ -301,6 +301,78 @@ func TestPoison(t *testing.T) {
 	})
 }
 
+// TestPoisonDeadLetter (D14): dead letters have the guarantee of their sink: once each, whatever is killed.
+func TestPoisonDeadLetter(t *testing.T) {
+	onFake(t, func(t *testing.T, b *broker) {
+		poisonous(t, b)
+		b.topic("dead", 1)
+		mem := cluster.NewMemory()
+		build := func(b *broker) func(*stream.Env) error {
+			return clicks(b, kafka.OnPoison(kafka.DeadLetter("dead", kafka.ExactlyOnce())))
+		}
+		for i := range 3 {
+			plug := b.plug()
+			p := mini(t, mem, build(b.on(plug)), "execution.checkpointing.interval", "300 ms")
+			pass(time.Duration(200*i) * time.Millisecond)
+			mem = p.kill(plug, 100)
+		}
+		p := mini(t, mem, build(b))
+		b.await("out", 3)
+		b.await("dead", 7)
+		if err := p.stop(); err != nil {
+			t.Fatal(err)
+		}
+		b.visible("out", 3)
+		b.visible("dead", 7)
+		for i, r := range b.read("dead", true) {
+			if i == 0 {
+				if string(r.Key) != "k" || string(r.Value) != "{" || len(r.Headers) != 2 || string(r.Headers[0].Value) != "in-0@1" || !strings.Contains(string(r.Headers[1].Value), "JSON") {
+					t.Errorf("the first: %q %q %v", r.Key, r.Value, r.Headers)
+				}
+			}
+		}
+	})
+}
+
+// TestOversize (D13).
+func TestOversize(t *testing.T) {
+	large := strings.Repeat("x", 5000)
+	for _, c := range []struct {
+		name string
+		p    kafka.Poison
+		dead int
+	}{{"fail", kafka.Fail(), 0}, {"skip", kafka.Skip(), 0}, {"dead letter", kafka.DeadLetter("dead"), 2}} {
+		t.Run(c.name, func(t *testing.T) {
+			onFake(t, func(t *testing.T, b *broker) {
+				b.topic("in", 1)
+				b.topic("out", 1, "max.message.bytes", "4000")
+				b.topic("dead", 1)
+				for _, v := range []string{"0:0", large, "0:1", large, "0:2"} {
+					if err := b.cl.ProduceSync(t.Context(), &kgo.Record{Topic: "in", Value: []byte(v)}).FirstErr(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				p := mini(t, cluster.NewMemory(), copyJob(b, kafka.ExactlyOnce(), kafka.MaxRecordBytes(3000), kafka.BatchBytes(3500), kafka.OnOversize(c.p)))
+				if c.name == "fail" {
+					if err := p.failed(); !strings.Contains(err, "5000 bytes") || !strings.Contains(err, `"out"`) {
+						t.Errorf("got %v", err)
+					}
+					b.visible("out", 0)
+					return
+				}
+				b.once("out", 1, 3)
+				b.visible("dead", c.dead)
+				if n := p.metric("numRecordsSendErrors"); n != 2 {
+					t.Errorf("%v were counted", n)
+				}
+				if err := p.stop(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
 func TestValidate(t *testing.T) {
 	for _, c := range []struct {
 		want   string

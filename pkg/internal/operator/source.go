@@ -14,6 +14,9 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/task"
 )
 
+// DeadLetters is the name of the side output of records that a source could not decode.
+const DeadLetters = "dead-letters"
+
 // SplitState is the name of the list state in which a source keeps its splits.
 const SplitState = "SourceReaderState"
 
@@ -23,7 +26,10 @@ type Source[T any] struct {
 	Source   connector.Source[T]
 	Strategy event.Strategy[T]
 	Typ      *Type[T]
+	// Dead is the type of the side output DeadLetters; nil for none.
+	Dead *Type[connector.DeadLetter]
 
+	dead    *Out[connector.DeadLetter]
 	reader  connector.Reader[T]
 	out     *Out[T]
 	splits  map[string]*splitOutput[T]
@@ -56,6 +62,11 @@ func (s *Source[T]) Open(ctx *task.Context) (err error) {
 	s.splits, s.marks = map[string]*splitOutput[T]{}, s.Strategy.NewGenerator() != nil || s.Strategy.Idleness() > 0
 	if s.out, err = NewOut(ctx, "", s.Typ, false); err != nil {
 		return err
+	}
+	if s.Dead != nil {
+		if s.dead, err = NewOut(ctx, DeadLetters, s.Dead, false); err != nil {
+			return err
+		}
 	}
 	s.reader, err = s.Source.NewReader(connector.ReaderContext{
 		Context: ctx.Life(), Job: ctx.Job, JobID: ctx.JobID.String(), Operator: nameOf(ctx), Subtask: ctx.Subtask, Parallelism: ctx.Parallelism, Attempt: ctx.Attempt,
@@ -165,6 +176,15 @@ func (s *Source[T]) Release(id string) {
 	} else if o.watermark > s.emitted {
 		s.emit(o.watermark)
 	}
+}
+
+// DeadLetter emits a record that could not be decoded.
+func (s *Source[T]) DeadLetter(d connector.DeadLetter, ts event.Time) {
+	if s.dead == nil {
+		s.Ctx.Fail(errors.New("a source hands out dead letters that it has no sink for"))
+		return
+	}
+	s.dead.Collect(d, ts)
 }
 
 // Yield reports that the task has something else to do.
