@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/rivulet-io/rivulet/pkg/cluster"
 	"github.com/rivulet-io/rivulet/pkg/connector/kafka"
@@ -56,38 +57,48 @@ func ordered(t *testing.T, rs []*kgo.Record) {
 // TestKill kills the process at random moments, twice in a row now and then, and starts it again with another parallelism: each value is seen once, in order.
 func TestKill(t *testing.T) {
 	for seed := range uint64(12) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			onFake(t, func(t *testing.T, b *broker) {
-				rnd := rand.New(rand.NewPCG(seed, 1))
-				b.topic("in", 4)
-				b.topic("out", 3)
-				mem := cluster.NewMemory()
-				fed := b.feed("in", 4, 1500, 200*time.Millisecond)
-				for range 6 {
-					plug := b.plug()
-					p := mini(t, mem, copyJob(b.on(plug), kafka.ExactlyOnce()), "parallelism.default", fmt.Sprint(1+rnd.IntN(5)), "execution.checkpointing.interval", "300 ms")
-					pass(time.Duration(rnd.IntN(6000)) * time.Millisecond)
-					mem = p.kill(plug, rnd.IntN(101))
-					if rnd.IntN(3) == 0 {
-						plug := b.plug()
-						p := mini(t, mem, copyJob(b.on(plug), kafka.ExactlyOnce()), "execution.checkpointing.interval", "300 ms")
-						pass(time.Duration(rnd.IntN(100)) * time.Millisecond)
-						mem = p.kill(plug, rnd.IntN(101))
-					}
-				}
-				p := mini(t, mem, copyJob(b, kafka.ExactlyOnce()), "parallelism.default", "2")
-				<-fed
-				b.once("out", 4, 1500)
-				ordered(t, b.read("out", true))
-				if err := p.stop(); err != nil {
-					t.Fatal(err)
-				}
-				if open := b.ongoing("rivulet-"); len(open) > 0 {
-					t.Errorf("still open: %v", open)
-				}
-			})
-		})
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { kill(t, seed) })
 	}
+}
+
+// TestKillVersion1 (D18) is TestKill on a broker whose transactions do not raise epochs.
+func TestKillVersion1(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { kill(t, seed, kfake.MaxVersions(kversion.V3_6_0())) })
+	}
+}
+
+func kill(t *testing.T, seed uint64, opts ...kfake.Opt) {
+	t.Helper()
+	onFake(t, func(t *testing.T, b *broker) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		b.topic("in", 4)
+		b.topic("out", 3)
+		mem := cluster.NewMemory()
+		fed := b.feed("in", 4, 1500, 200*time.Millisecond)
+		for range 6 {
+			plug := b.plug()
+			p := mini(t, mem, copyJob(b.on(plug), kafka.ExactlyOnce()), "parallelism.default", fmt.Sprint(1+rnd.IntN(5)), "execution.checkpointing.interval", "300 ms")
+			pass(time.Duration(rnd.IntN(6000)) * time.Millisecond)
+			mem = p.kill(plug, rnd.IntN(101))
+			if rnd.IntN(3) == 0 {
+				plug := b.plug()
+				p := mini(t, mem, copyJob(b.on(plug), kafka.ExactlyOnce()), "execution.checkpointing.interval", "300 ms")
+				pass(time.Duration(rnd.IntN(100)) * time.Millisecond)
+				mem = p.kill(plug, rnd.IntN(101))
+			}
+		}
+		p := mini(t, mem, copyJob(b, kafka.ExactlyOnce()), "parallelism.default", "2")
+		<-fed
+		b.once("out", 4, 1500)
+		ordered(t, b.read("out", true))
+		if err := p.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if open := b.ongoing("rivulet-"); len(open) > 0 {
+			t.Errorf("still open: %v", open)
+		}
+	}, opts...)
 }
 
 // TestKillAtLeastOnce loses nothing.
@@ -377,6 +388,38 @@ func TestPartitionsAdded(t *testing.T) {
 		pass(10 * time.Second)
 		b.once("out", 3, 100)
 	})
+}
+
+// TestThrottled (D15): a quota makes the job slower, and nothing else.
+func TestThrottled(t *testing.T) {
+	t.Parallel()
+	b := newReal(t, realkafka.Shared(t))
+	in, out := b.name("in"), b.name("out")
+	b.topic(in, 1)
+	b.topic(out, 1)
+	b.produce(in, 0, 0, 2000)
+	id := b.name("throttled")
+	quota := func(remove bool) {
+		var ops []kadm.AlterClientQuotaOp
+		for _, key := range []string{"producer_byte_rate", "consumer_byte_rate"} {
+			ops = append(ops, kadm.AlterClientQuotaOp{Key: key, Value: 20_000, Remove: remove})
+		}
+		if _, err := kadm.NewClient(b.cl).AlterClientQuotas(t.Context(), []kadm.AlterClientQuotaEntry{{Entity: kadm.ClientQuotaEntity{{Type: "client-id", Name: &id}}, Ops: ops}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	quota(false)
+	b.auth = []kafka.Option{kafka.Property("client.id", id)}
+	p := mini(t, cluster.NewMemory(), copyTopics(b, in, out, kafka.ExactlyOnce()), "execution.checkpointing.interval", "300 ms")
+	b.once(out, 1, 2000)
+	b.produce(in, 0, 2000, 4000)
+	b.once(out, 1, 4000)
+	if n := p.metric("numRestarts"); n != 0 {
+		t.Errorf("%v restarts", n)
+	}
+	if err := p.stop(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // copyTopics copies one topic to another.

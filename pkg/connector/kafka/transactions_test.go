@@ -52,6 +52,7 @@ import (
 //	CONCURRENT_TRANSACTIONS is waited for *                                     TestConcurrentTransactions
 //	the coordinator moves during a commit *                                     TestCoordinatorMoves
 //	the broker is killed between prepare and commit                             TestBrokerKilledBetweenPrepareAndCommit
+//	the broker is upgraded between prepare and commit *                        TestUpgradeBetween
 //	rescaled, up and down: all committed, none left open                        TestRecoverRescaled
 //	closing a writer leaves what is prepared, and aborts what is not            TestClose
 
@@ -779,6 +780,43 @@ func TestBrokerKilledBetweenPrepareAndCommit(t *testing.T) {
 		})
 		b.fake.Close()
 	})
+}
+
+// TestUpgradeBetween (D18): prepared on a broker that does not raise epochs, committed on one that does.
+func TestUpgradeBetween(t *testing.T) {
+	dir, port := t.TempDir(), freePort(t)
+	start := func(opts ...kfake.Opt) *broker {
+		c, err := kfake.NewCluster(append(opts, kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(dir), kfake.SyncWrites())...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &broker{t: t, fake: c, addr: c.ListenAddrs()}
+		b.cl = b.client()
+		return b
+	}
+	b := start(kfake.MaxVersions(kversion.V3_6_0()))
+	topic, prefix := b.setup()
+	w := open(t, b.newSink(topic, prefix), 0, 1)
+	w.write(0, 0, 50)
+	c, state := w.prepare(1), w.SinkState()
+	_ = w.Close()
+	b.fake.Close()
+	b = start()
+	defer b.fake.Close()
+	s := b.newSink(topic, prefix)
+	for range 2 {
+		if err := recoverSink(t, s, 1, connector.Recovery{Checkpoint: 1, Committables: c, Sink: state}); err != nil {
+			t.Fatal(err)
+		}
+		b.visible(topic, 50)
+	}
+	w = open(t, s, 0, 1)
+	w.write(0, 50, 60)
+	w.prepare(2)
+	if err := w.Commit(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	b.once(topic, 1, 60)
 }
 
 func freePort(t *testing.T) int {
