@@ -105,6 +105,39 @@ func BenchmarkUpdate(b *testing.B) {
 		loop(b, func() { update(rng.Uint64N(benchKeys)) })
 		b.ReportMetric(float64(k.Held())/benchKeys, "B/key")
 	})
+	b.Run("key=20B/value=struct/fetched", func(b *testing.B) { // as a keyed operator does
+		k := benchBackend(b, newDisk())
+		v := state.NewValue[stats](runtime{k, b}, "stats")
+		var keys [32][]byte
+		var hashes [32]base.Hash
+		update := func(i int) {
+			if err := k.SetKey(keys[i], hashes[i]); err != nil {
+				b.Fatal(err)
+			}
+			s := v.Get()
+			s.Count++
+			s.Sum += 5
+			s.Top = max(s.Top, 5)
+			v.Set(s)
+		}
+		for i := range uint64(benchKeys) {
+			keys[0] = structKey(keys[0], i)
+			hashes[0] = base.HashKey(keys[0])
+			update(0)
+		}
+		rng := rand.New(rand.NewPCG(1, 2))
+		loop(b, func() {
+			for i := range keys {
+				keys[i] = structKey(keys[i], rng.Uint64N(benchKeys))
+				hashes[i] = base.HashKey(keys[i])
+			}
+			k.Fetch(hashes[:])
+			for i := range keys {
+				update(i)
+			}
+		})
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(32*b.N), "ns/record")
+	})
 	b.Run("key=uint64/sum", func(b *testing.B) {
 		k := benchBackend(b, newDisk())
 		v := state.NewAggregating(runtime{k, b}, "sum", state.Aggregator[uint64, uint64, uint64](adder{}))
