@@ -48,8 +48,8 @@ type Keyed[K, I any] struct {
 	scratch []byte
 	schema  []byte
 	ahead   ahead[K]
-	// stopping says that the task ended in the middle of the timers of a watermark.
-	stopping bool
+	// stopping says that the task ended in the middle of the timers of a watermark, firing that processing-time timers are.
+	stopping, firing bool
 }
 
 // Open opens the backend and makes the function.
@@ -207,7 +207,12 @@ func (k *Keyed[K, I]) ProcessWatermark(wm event.Time) error {
 
 // OnProcessingTime fires the processing-time timers that are due.
 func (k *Keyed[K, I]) OnProcessingTime(now event.Time) error {
+	if k.firing {
+		return nil // in the middle of those: the call comes from a Yield of theirs
+	}
+	k.firing = true
 	err := k.fire(k.proc, now, true)
+	k.firing = false
 	k.callAgain()
 	return err
 }
@@ -231,7 +236,7 @@ func (k *Keyed[K, I]) fire(timers *backend.Timers, upTo event.Time, processing b
 				return err
 			}
 		}
-		if k.Ctx.Interrupted() && !processing && !k.Ctx.Yield() {
+		if k.Ctx.Interrupted() && !k.Ctx.Yield() {
 			k.stopping = true
 			return nil
 		}

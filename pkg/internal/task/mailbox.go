@@ -117,6 +117,7 @@ func (t *chainTask) runCalls() {
 		if t.dataEnded {
 			continue // what waits for processing time is dropped at the end of the input
 		}
+		t.armFlush() // as before a batch: its timers may be slow
 		if err := o.op.OnProcessingTime(t.now); err != nil {
 			t.Fail(fmt.Errorf("operator %q: at processing time %s: %w", o.plan.GetName(), t.now, err))
 			return

@@ -319,6 +319,7 @@ func (t *chainTask) watermark(c align.Change) error {
 		}
 	}
 	if c.Advanced {
+		t.armFlush() // as before a batch: its timers may be slow
 		head.inWatermark.Store(int64(c.Watermark))
 		if err := head.op.ProcessWatermark(c.Watermark); err != nil {
 			return fmt.Errorf("operator %q: at watermark %s: %w", head.plan.GetName(), c.Watermark, err)
