@@ -325,7 +325,7 @@ func nextRecord(s Submission, old *ha.Job, root string) (*ha.Job, error) {
 	case old == nil || s.Restore.Fresh:
 		r = anew()
 	case old.State == execution.JobFinished.String() || old.State == execution.JobCanceled.String():
-		if s.Restore.Savepoint == "" {
+		if s.Restore.Savepoint == "" || startedFrom(old, URI(s.Restore.Savepoint), root) {
 			return nil, fmt.Errorf("it is %s and is not run again unasked (--fresh does): %w", old.State, ErrEnded)
 		}
 		r = anew()
