@@ -305,3 +305,28 @@ func TestMissingOperator(t *testing.T) {
 		}
 	})
 }
+
+// TestFinishedIsNotRunAgain says that a job that has finished is not run again by the same command, savepoint included: a supervisor gives it again and again.
+func TestFinishedIsNotRunAgain(t *testing.T) {
+	both(t, func(t *testing.T, serialized bool) {
+		j := long()
+		w, mem := newWorld(), cluster.NewMemory()
+		s := settings("execution.checkpointing.interval", "20 ms", "pipeline.auto-watermark-interval", "5 ms")
+		m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Serialized: serialized, Settings: s})
+		m.until(t, "output", func() bool { return w.committed() > 0 })
+		id, err := m.JobManager().Stop(m.Jobs()[0], "", "", false)
+		q := m.request(t, id, err)
+		if err := m.finish(t); err != nil || q.Err != nil {
+			t.Fatal(err, q.Err)
+		}
+		c := j.cluster(w, nil)
+		c.Name, c.FromSavepoint = "other", q.Path
+		for run := range 3 {
+			m = start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Serialized: serialized, Settings: s})
+			if err := m.finish(t); run == 0 && err != nil || run > 0 && !isEnded(err) {
+				t.Errorf("run %d: %v", run, err)
+			}
+			w.check(t, j)
+		}
+	})
+}

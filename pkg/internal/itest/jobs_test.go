@@ -186,6 +186,18 @@ var stateless = []stage{
 	}, each(func(r Rec) []Rec { return []Rec{r} })},
 }
 
+// same is a stage that changes nothing but where its records are.
+func same(name string, opts ...stream.OperatorOption) stage {
+	return stage{name, func(s stream.Stream[Rec], uid string) stream.Stream[Rec] {
+		return stream.Map(s, func(r Rec) Rec { return r }, append(opts, stream.UID(uid))...)
+	}, each(func(r Rec) []Rec { return []Rec{r} })}
+}
+
+func init() {
+	stateless = append(stateless, same("narrow", stream.Parallelism(1)), same("wide", stream.Parallelism(3)), same("apart", stream.SlotSharingGroup("apart")),
+		same("alone", stream.DisableChaining()), same("fewer-groups", stream.MaxParallelism(64)))
+}
+
 var thirds = stream.NewTag[Rec]("thirds")
 
 // splitter sends a third to a side output.

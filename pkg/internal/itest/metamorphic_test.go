@@ -80,6 +80,9 @@ func randomSettings(r *rand.Rand) (out []config.Setting, text string) {
 	default: // exponential-delay
 	}
 	set("execution.checkpointing.tolerable-failed-checkpoints", "1000")
+	if r.IntN(3) == 0 {
+		set("execution.checkpointing.num-retained", fmt.Sprint(1+r.IntN(3)))
+	}
 	return out, text
 }
 
@@ -162,6 +165,9 @@ func metamorphic(t *testing.T, seed uint64) {
 					if q, err = m.JobManager().Request(id, req); q.Done {
 						t.Logf("%s: %s %v", end, q.Path, q.Err)
 						stopped = end == "stop" && q.Path != ""
+						if stopped && q.Err == nil && r.IntN(2) == 0 { // it goes on as another job
+							name, savepoint = fmt.Sprint("job-", phase), q.Path
+						}
 						break
 					}
 					wait(time.Millisecond)

@@ -1,11 +1,16 @@
+//go:build unix
+
 package itest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,7 +23,19 @@ import (
 	"github.com/rivulet-io/rivulet/test/program"
 )
 
-func TestMain(m *testing.M) { program.Main(m, func() { app.Main("numbers", numbers) }) }
+func TestMain(m *testing.M) {
+	program.Main(m, func() {
+		if n, err := strconv.ParseUint(os.Getenv(filesVariable), 10, 64); err == nil {
+			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
+				panic(err)
+			}
+		}
+		app.Main("numbers", numbers)
+	})
+}
+
+// filesVariable says how many files the program may have open (ulimit -n).
+const filesVariable = "RIVULET_TEST_FILES"
 
 // total is how many numbers the program of the process tests counts, in keys keys.
 const total, keys = 6000, 7
@@ -50,7 +67,7 @@ func (c *counter) OnTimer(stream.Context[int64], time.Time, stream.Out[string]) 
 // process starts the program in a directory.
 func process(t *testing.T, dir string, args ...string) *program.Process {
 	t.Helper()
-	return program.Start(t, dir, append([]string{"--data-dir", "data", "--rest-address", "off", "-D", "execution.checkpointing.interval=100ms", "-D", "parallelism.default=2"}, args...)...)
+	return program.Start(t, dir, append([]string{"--data-dir", "data", "--rest-address", "127.0.0.1:0", "-D", "execution.checkpointing.interval=100ms", "-D", "parallelism.default=2"}, args...)...)
 }
 
 // written reads the lines that are committed.
@@ -142,6 +159,35 @@ func TestTerminatedProcess(t *testing.T) {
 	}
 	p := process(t, dir, "-D", "parallelism.default=3")
 	if code := p.Wait(); code != 0 && !strings.Contains(p.Output(), "--fresh") {
+		t.Fatalf("exit code %d:\n%s", code, p.Output())
+	}
+	complete(t, dir)
+}
+
+// TestNoFilesLeft is A17: while the process can open no file, because somebody holds all its descriptors, it lives, and says why its checkpoints fail; when they are
+// given back it goes on, and its output is exact.
+func TestNoFilesLeft(t *testing.T) {
+	t.Setenv(filesVariable, "40")
+	dir := t.TempDir()
+	p := process(t, dir)
+	p.Await("the first checkpoint", checkpoints(1))
+	_, address, _ := strings.Cut(p.Output(), "address=http://")
+	address = strings.Fields(address)[0]
+	var held []net.Conn
+	for range 60 {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			break
+		}
+		held = append(held, c)
+	}
+	p.Await("a failure for want of files", func(out string) bool { return strings.Contains(out, "too many open files") || finished(out) })
+	for _, c := range held {
+		c.Close()
+	}
+	n := strings.Count(p.Output(), "checkpoint completed")
+	p.Await("another checkpoint", checkpoints(n+1))
+	if code := p.Wait(); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, p.Output())
 	}
 	complete(t, dir)
