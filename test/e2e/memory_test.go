@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"bytes"
+	"flag"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +17,28 @@ import (
 	"github.com/rivulet-io/rivulet/test/program"
 )
 
-func TestMain(m *testing.M) { program.Main(m, func() { app.Main("hog", hog) }) }
+var (
+	count = flag.Int64("count", 1<<40, "make `N` records")
+	rate  = flag.Float64("rate", 1e9, "make `N` records each second")
+	files = flag.Uint64("files", 0, "open `N` files at most")
+)
 
-// hog keeps a kilobyte for each of ever new keys.
-func hog(env *stream.Env) error {
-	in := stream.From(env, datagen.Sequence(0, 1<<40), event.NoWatermarks[int64]())
+func TestMain(m *testing.M) {
+	program.Main(m, func() {
+		app.Main("keep", func(env *stream.Env) error {
+			if *files > 0 {
+				if err := limitFiles(*files); err != nil {
+					return err
+				}
+			}
+			return keep(env)
+		})
+	})
+}
+
+// keep keeps a kilobyte for each of ever new keys.
+func keep(env *stream.Env) error {
+	in := stream.From(env, datagen.Source(func(i int64) int64 { return i }, datagen.Count(*count), datagen.PerSecond(*rate)), event.NoWatermarks[int64]())
 	kept := stream.Process(stream.KeyBy(in, func(v int64) int64 { return v }), func() stream.KeyedProcess[int64, int64, int64] { return new(keeper) }, stream.Name("keeper"))
 	stream.To(kept, blackhole.Sink[int64]())
 	return nil
@@ -45,12 +64,28 @@ func TestMemoryLimit(t *testing.T) {
 	if code := p.Wait(); code != 1 {
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{"out of memory", "of the process's 64 MB (--memory)", `the operator with the most state is "keeper" of job "hog", with`} {
+	for _, want := range []string{"out of memory", "of the process's 64 MB (--memory)", `the operator with the most state is "keeper" of job "keep", with`} {
 		if !strings.Contains(p.Output(), want) {
 			t.Errorf("it does not say %q", want)
 		}
 	}
 	if strings.Contains(p.Output(), "RESTARTING") {
 		t.Error("it was restarted")
+	}
+}
+
+// TestMemoryPressure has a job whose state takes more than half of --memory, with checkpoints of it: it ends well, and within its memory.
+func TestMemoryPressure(t *testing.T) {
+	const limit = 160 << 20
+	p := program.Start(t, t.TempDir(), "--memory", "160MB", "--rest-address", "off", "--count", "80000", "-D", "execution.checkpointing.interval=50ms")
+	if code := p.Wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if !strings.Contains(p.Output(), "checkpoint completed") {
+		t.Error("no checkpoint was taken")
+	}
+	// A binary with the race detector needs several times as much.
+	if peak := p.PeakRSS(); peak > limit && !raceEnabled && runtime.GOOS == "linux" {
+		t.Errorf("%d MB were resident, of %d", peak>>20, limit>>20)
 	}
 }

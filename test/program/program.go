@@ -147,6 +147,15 @@ func (p *Process) Wait() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// PeakRSS is the largest resident memory that the process had, in bytes, once it has ended; 0 where the system does not tell.
+func (p *Process) PeakRSS() int64 {
+	r, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return 0
+	}
+	return r.Maxrss << 10 // kilobytes on Linux
+}
+
 // Kafka is a broker in the test's process, on loopback.
 type Kafka struct {
 	t       testing.TB
