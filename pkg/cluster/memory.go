@@ -69,11 +69,16 @@ func (m *Mini) watchMemory(ctx context.Context) {
 			}
 			continue
 		}
-		if live < heapLimit(hard)/10*9 {
+		if live < heapLimit(hard)/10*4 {
+			continue
+		}
+		// State knows what it takes now, also what was made since the last collection.
+		name, bytes, all := m.mostState()
+		if live = max(live, all); live < heapLimit(hard)/10*9 {
 			continue
 		}
 		what := ""
-		if name, bytes := m.mostState(); name != "" {
+		if name != "" {
 			what = fmt.Sprintf("; the operator with the most state is %s, with %d MB", name, bytes>>20)
 		}
 		err := fmt.Errorf("out of memory: %d MB of the process's %d MB (--memory) are in use%s; give it more memory, or keep less state", live>>20, hard>>20, what)
@@ -85,8 +90,8 @@ func (m *Mini) watchMemory(ctx context.Context) {
 	}
 }
 
-// mostState names the operator that keeps the most state, of all its subtasks together.
-func (m *Mini) mostState() (name string, bytes int64) {
+// mostState names the operator that keeps the most state, of all its subtasks together, and says how much all of them keep, in bytes.
+func (m *Mini) mostState() (name string, bytes, all int64) {
 	type operator struct{ job, id string }
 	sums := map[operator]int64{}
 	m.registry.Each(func(v metrics.Value) {
@@ -108,9 +113,10 @@ func (m *Mini) mostState() (name string, bytes int64) {
 			}
 		}
 		sums[o] += int64(v.Number)
+		all += int64(v.Number)
 		if n := sums[o]; n > bytes {
 			name, bytes = fmt.Sprintf("%q of job %q", op, job), n
 		}
 	})
-	return name, bytes
+	return name, bytes, all
 }
