@@ -17,28 +17,15 @@ import (
 	"github.com/rivulet-io/rivulet/test/program"
 )
 
-var (
-	count = flag.Int64("count", 1<<40, "make `N` records")
-	rate  = flag.Float64("rate", 1e9, "make `N` records each second")
-	files = flag.Uint64("files", 0, "open `N` files at most")
-)
+var count = flag.Int64("count", 1<<40, "make `N` records")
 
 func TestMain(m *testing.M) {
-	program.Main(m, func() {
-		app.Main("keep", func(env *stream.Env) error {
-			if *files > 0 {
-				if err := limitFiles(*files); err != nil {
-					return err
-				}
-			}
-			return keep(env)
-		})
-	})
+	program.Main(m, func() { app.Main("keep", keep) })
 }
 
 // keep keeps a kilobyte for each of ever new keys.
 func keep(env *stream.Env) error {
-	in := stream.From(env, datagen.Source(func(i int64) int64 { return i }, datagen.Count(*count), datagen.PerSecond(*rate)), event.NoWatermarks[int64]())
+	in := stream.From(env, datagen.Source(func(i int64) int64 { return i }, datagen.Count(*count)), event.NoWatermarks[int64]())
 	kept := stream.Process(stream.KeyBy(in, func(v int64) int64 { return v }), func() stream.KeyedProcess[int64, int64, int64] { return new(keeper) }, stream.Name("keeper"))
 	stream.To(kept, blackhole.Sink[int64]())
 	return nil
