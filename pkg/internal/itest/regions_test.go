@@ -254,3 +254,48 @@ func (e *failingSnapshot) Snapshot() ([]byte, error) {
 	}
 	return e.discoverer.Snapshot()
 }
+
+// lateFailure is a source whose reader 0 panics when it hears of the first complete checkpoint.
+type lateFailure struct {
+	discovering
+	failed *atomic.Bool
+}
+
+func (s lateFailure) NewReader(ctx connector.ReaderContext) (connector.Reader[int64], error) {
+	r, err := s.discovering.NewReader(ctx)
+	return &lateReader{r, s.failed, ctx.Subtask}, err
+}
+
+type lateReader struct {
+	connector.Reader[int64]
+	failed  *atomic.Bool
+	subtask int
+}
+
+func (r *lateReader) CheckpointComplete(int64) {
+	if r.subtask == 0 && r.failed.CompareAndSwap(false, true) {
+		panic("late")
+	}
+}
+
+// TestRegionFailsAfterTheLastCheckpoint says that a region which fails when all input has been read, and the last checkpoint is complete, gets another last one.
+func TestRegionFailsAfterTheLastCheckpoint(t *testing.T) {
+	both(t, func(t *testing.T, serialized bool) {
+		out := collect.New[int64]()
+		m := start(t, cluster.MiniConfig{
+			Jobs: []cluster.Job{{Name: "late", Build: func(env *stream.Env) error {
+				s := stream.From(env, connector.Source[int64](lateFailure{discovering{total: 10, given: func(string) {}}, new(atomic.Bool)}), event.NoWatermarks[int64](), stream.UID("in"))
+				stream.To(s, out.Immediate(), stream.UID("out"))
+				return nil
+			}}},
+			Memory: cluster.NewMemory(), Serialized: serialized,
+			Settings: settings("execution.checkpointing.interval", "1 h", "parallelism.default", "2", "restart-strategy.type", "fixed-delay", "restart-strategy.fixed-delay.delay", "1 s"),
+		})
+		if !m.wait(time.Minute) {
+			t.Fatalf("it waits: %s", describe(m.Mini))
+		}
+		if m.err != nil || out.Len() != 10 {
+			t.Error(m.err, out.Len())
+		}
+	})
+}
