@@ -42,6 +42,7 @@ func NewServer(jm rpcv1.JobManagerServiceServer, tm rpcv1.TaskManagerServiceServ
 		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes),
 		grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(maxMessageBytes),
 		grpc.UnaryInterceptor(classify),
+		grpc.WaitForHandlers(true),
 	)
 	if jm != nil {
 		rpcv1.RegisterJobManagerServiceServer(s, jm)
@@ -61,7 +62,7 @@ func (s *Server) Serve(l net.Listener) error {
 	return fmt.Errorf("serve %s: %w", l.Addr(), err)
 }
 
-// Close ends all connections, waits for running calls, and makes Serve return.
+// Close ends all connections, cancels the calls that run and waits for their handlers, and makes Serve return.
 func (s *Server) Close() { s.grpc.Stop() }
 
 // classify turns a handler's error into a status that carries its class.

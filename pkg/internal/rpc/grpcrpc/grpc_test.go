@@ -81,6 +81,53 @@ func TestCallsAndClassesOverMemory(t *testing.T) {
 	})
 }
 
+// TestCloseWaits says that no handler runs any more when Close has returned: what it uses may be taken down then.
+func TestCloseWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := grpcrpc.NewMemory()
+		jm := &slowJobManager{began: make(chan struct{}), finish: make(chan struct{})}
+		address, stop := serve(t, n, jm)
+		c, err := grpcrpc.Dial(n, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		called := make(chan error, 1)
+		go func() {
+			_, err := c.JobManager().Heartbeat(t.Context(), &rpcv1.HeartbeatRequest{})
+			called <- err
+		}()
+		<-jm.began
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); stop() }()
+		synctest.Wait()
+		select {
+		case <-stopped:
+			t.Error("Close returned while a handler ran")
+		default:
+		}
+		close(jm.finish)
+		<-stopped
+		if err := <-called; !errors.Is(err, rpc.ErrUnreachable) {
+			t.Errorf("the caller got %v", err)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// slowJobManager answers when it is told to, whatever becomes of the call.
+type slowJobManager struct {
+	rpcv1.UnimplementedJobManagerServiceServer
+	began, finish chan struct{}
+}
+
+func (j *slowJobManager) Heartbeat(context.Context, *rpcv1.HeartbeatRequest) (*rpcv1.HeartbeatResponse, error) {
+	close(j.began)
+	<-j.finish
+	return &rpcv1.HeartbeatResponse{}, nil
+}
+
 func TestNobodyListens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := grpcrpc.Dial(grpcrpc.NewMemory(), "memory:1")
