@@ -129,7 +129,7 @@ func New(cfg Config) *JobManager {
 	return j
 }
 
-// Run leads until ctx ends or the leadership is lost: then all jobs are suspended, and it returns when their tasks have been told.
+// Run leads until ctx ends, the leadership is lost or the listener fails: then all jobs are suspended, and it returns when their tasks have been told.
 func (j *JobManager) Run(ctx context.Context) error {
 	lead, err := j.cfg.Store.Lead(ctx)
 	if err != nil {
@@ -149,13 +149,14 @@ func (j *JobManager) Run(ctx context.Context) error {
 	close(j.ready)
 	defer j.registerMetrics().Close()
 
-	var g errgroup.Group
+	g, serving := errgroup.WithContext(context.WithoutCancel(ctx))
 	g.Go(func() error { return server.Serve(l) })
 	watch, stopWatch := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { j.watch(watch); return nil })
 	var lost error
 	select {
 	case <-ctx.Done():
+	case <-serving.Done(): // nobody can reach it any more; g says why
 	case <-lead.Lost():
 		lost = fmt.Errorf("the leadership was lost: %w", base.ErrFenced)
 	}
@@ -243,11 +244,7 @@ func (j *JobManager) master(id base.JobID) (*master, error) {
 	return m, nil
 }
 
-// ended is called by a master when it has ended: others may have its slots.
-func (j *JobManager) ended(*master) {
-	j.slotsChanged()
-}
-
+// slotsChanged tells the jobs that there may be other slots than before.
 func (j *JobManager) slotsChanged() {
 	for _, m := range j.all() {
 		m.post(m.slotsChanged)

@@ -217,7 +217,7 @@ func (m *master) run(ctx context.Context) {
 	m.coordWake.Stop()
 	m.retryFinal.Stop()
 	m.jm.resources.release(m.id)
-	m.jm.ended(m)
+	m.jm.slotsChanged()
 }
 
 func stoppedTimer() *time.Timer {

@@ -109,7 +109,7 @@ func New(cfg Config) *TaskManager {
 	return t
 }
 
-// Run serves until ctx ends: then it cancels all tasks, waits for them, and tells the JobManager that it leaves.
+// Run serves until ctx ends or the listener fails: then it cancels all tasks, waits for them, and tells the JobManager that it leaves.
 func (t *TaskManager) Run(ctx context.Context) error {
 	l, err := t.cfg.Network.Listen(t.cfg.Address)
 	if err != nil {
@@ -121,7 +121,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("task manager %s: %w", t.cfg.ID, err), l.Close())
 	}
 	defer t.registerMetrics().Close()
-	var g errgroup.Group
+	g, ctx := errgroup.WithContext(ctx) // when nobody can reach it any more, it leaves
 	g.Go(func() error { return server.Serve(l) })
 	g.Go(func() error {
 		defer server.Close()
