@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -262,12 +263,11 @@ func (t *transactions) close() {
 		cancel()
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, list := range [][]*transaction{t.prepared, t.committed, t.free, {t.current}} {
-		for _, x := range list {
-			if x != nil && x.cl != nil {
-				x.cl.Close()
-			}
+	all := slices.Concat(t.prepared, t.committed, t.free, []*transaction{t.current})
+	t.mu.Unlock()
+	for _, x := range all {
+		if x != nil && x.cl != nil {
+			x.cl.Close() // without the lock: it takes its time, and gauges ask for the lock
 		}
 	}
 	t.admin.close()

@@ -22,7 +22,7 @@ type watch struct {
 	since time.Time // of the last progress
 }
 
-// newWatch calls fail once, on a goroutine of its own, when nothing was answered for limit although something was written. It runs until stop.
+// newWatch calls fail once, on a timer's goroutine, when nothing was answered for limit although something was written. It runs until stop, which does not wait for fail.
 func newWatch(limit time.Duration, answered func() int64, fail func(error)) *watch {
 	w := &watch{limit: limit, answered: answered, fail: fail, since: time.Now()}
 	w.mu.Lock()
@@ -32,20 +32,27 @@ func newWatch(limit time.Duration, answered func() int64, fail func(error)) *wat
 }
 
 func (w *watch) tick() {
+	if waiting := w.look(); waiting > 0 {
+		w.fail(fmt.Errorf("the broker has acknowledged nothing for %v (DeliveryTimeout), and %d records wait", w.limit, waiting))
+	}
+}
+
+// look returns how many records have waited for too long, and goes on looking when none have.
+func (w *watch) look() (waiting int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.timer == nil {
-		return
+		return 0
 	}
 	n, cl := w.answered(), w.client.Load()
 	if n != w.last || cl == nil || cl.BufferedProduceRecords() == 0 {
 		w.last, w.since = n, time.Now()
 	} else if time.Since(w.since) >= w.limit {
 		w.timer = nil
-		go w.fail(fmt.Errorf("the broker has acknowledged nothing for %v (DeliveryTimeout), and %d records wait", w.limit, cl.BufferedProduceRecords())) // it ends the task, and itself
-		return
+		return max(cl.BufferedProduceRecords(), 1)
 	}
 	w.timer.Reset(w.limit / 4)
+	return 0
 }
 
 func (w *watch) stop() {
