@@ -12,7 +12,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -61,7 +60,6 @@ type Mini struct {
 	registry *metrics.Registry
 	jm       *jobmanager.JobManager
 	tms      []*taskmanager.TaskManager
-	started  time.Time
 
 	mu   sync.Mutex
 	jobs []base.JobID
@@ -81,7 +79,7 @@ func RunMini(ctx context.Context, cfg MiniConfig) error {
 
 // NewMini checks the configuration and returns a cluster that has not started. It does no I/O.
 func NewMini(cfg MiniConfig) (*Mini, error) {
-	m := &Mini{cfg: cfg, log: cfg.Logger, registry: metrics.NewRegistry(), started: time.Now()}
+	m := &Mini{cfg: cfg, log: cfg.Logger, registry: metrics.NewRegistry()}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -223,9 +221,6 @@ func (m *Mini) Metrics() *metrics.Registry { return m.registry }
 
 // Config returns the checked settings of the process.
 func (m *Mini) Config() *config.Config { return m.settings }
-
-// Started is when the process began.
-func (m *Mini) Started() time.Time { return m.started }
 
 // Jobs returns the ids of the jobs that were started.
 func (m *Mini) Jobs() []base.JobID {

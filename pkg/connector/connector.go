@@ -92,7 +92,7 @@ type ReaderContext struct {
 	Metrics      *metrics.Group
 	// BufferBytes is about how much the reader may hold in memory, in bytes.
 	BufferBytes int
-	// Guarantee says whether the job checkpoints with exactly-once; a reader of transactional input then reads only what is committed.
+	// ExactlyOnce says whether the job checkpoints with exactly-once; a reader of transactional input then reads only what is committed.
 	ExactlyOnce bool
 }
 
@@ -251,7 +251,12 @@ type Recovery struct {
 // is visible, so restoring the checkpoint before it is exact.
 var ErrAborted = errors.New("all transactions of the checkpoint were aborted")
 
-// Committer finishes, in the JobManager, what was prepared by writers that are gone.
+// Committer finishes, in the JobManager, what was prepared by writers that are gone. It may also have the method
+//
+//	StillOpen(ctx context.Context, r Recovery) (bool, error)
+//
+// which reports whether nothing of what r.Checkpoint prepared is visible. It is asked when that checkpoint is damaged: without it, or when it says false, the job does not go
+// back behind the checkpoint unasked, since that could double output. r.Committables and r.Sink are then those of the checkpoint before, when its own cannot be read.
 type Committer interface {
 	// Recover commits all committables, then aborts every other open transaction of this sink, then fences the writers of earlier runs.
 	// It is called before the writers of a (re)started job are made, and retries until the answer is definitive or ctx ends.

@@ -40,11 +40,6 @@ func (v *Valve) Watermark() event.Time { return v.out }
 // Idle reports whether all channels are idle.
 func (v *Valve) Idle() bool { return v.idle }
 
-// Channel returns one channel's last watermark and idleness.
-func (v *Valve) Channel(i int) (wm event.Time, idle bool) {
-	return v.channels[i].wm, v.channels[i].idle
-}
-
 // Advance is called with a channel's watermark.
 func (v *Valve) Advance(i int, wm event.Time) Change {
 	c := &v.channels[i]

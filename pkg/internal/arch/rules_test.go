@@ -23,7 +23,7 @@ var layers = [][]string{
 	// Contracts that users implement or hold.
 	{"pkg/connector", "pkg/state"},
 	// Decisions, and what the two hosts tell each other.
-	{"pkg/internal/align", "pkg/internal/checkpoint/...", "pkg/internal/commit", "pkg/internal/graph", "pkg/internal/ha/...", "pkg/internal/rpc/..."},
+	{"pkg/internal/align", "pkg/internal/checkpoint/...", "pkg/internal/graph", "pkg/internal/ha/...", "pkg/internal/rpc/..."},
 	{"pkg/internal/backend/...", "pkg/internal/exchange/...", "pkg/internal/execution"},
 	{"pkg/internal/task"},
 	{"pkg/internal/operator/...", "pkg/internal/storage"},
@@ -42,7 +42,7 @@ var layers = [][]string{
 // pure lists the packages that only decide: Step(event, now) -> effects. They
 // have no goroutines, locks, clocks or I/O; their callers own all four.
 var pure = []string{
-	"pkg/internal/align", "pkg/internal/checkpoint", "pkg/internal/commit", "pkg/internal/execution", "pkg/internal/graph",
+	"pkg/internal/align", "pkg/internal/checkpoint", "pkg/internal/execution", "pkg/internal/graph",
 }
 
 // impure lists what pure packages do not import.
@@ -62,7 +62,6 @@ var owners = map[string][]string{
 	"go.opentelemetry.io/otel":           {"pkg/metrics/..."},
 	"go.yaml.in/yaml/v3":                 {"pkg/config"},
 	"golang.org/x/sync":                  {"pkg/..."},
-	"golang.org/x/sys":                   {"pkg/cli", "pkg/cluster", "pkg/fs"},
 	"golang.org/x/term":                  {"pkg/app", "pkg/cli"},
 	"google.golang.org/grpc":             {"pkg/internal/pb/...", "pkg/internal/rpc/..."},
 	"google.golang.org/protobuf":         {"pkg/codec", "pkg/connector/kafka", "pkg/internal/..."},

@@ -1,12 +1,12 @@
 // Package exchange moves batches, watermarks and barriers between subtasks, in order and bounded in bytes.
 //
 // Start with Type (what an edge knows of its batches), Writer (the producer's end) and Gate (the consumer's end).
-// Its law: a gate delivers every element of a channel in the order it was sent, and a channel never holds more than its bytes plus one element.
+// Its law: a gate delivers every element of a channel in the order it was sent, and a channel never holds more than its bytes plus one batch (control elements, which never wait, apart).
 package exchange
 
 import "github.com/rivulet-io/rivulet/pkg/event"
 
-// Batch is a set of records that moves as one. The runtime knows nothing of it but this: *stream.Batch[T] holds rows, SQL's holds columns.
+// Batch is a set of records that moves as one. The runtime knows nothing of it but this: *operator.Batch[T] holds rows, SQL's holds columns.
 // After it was handed over a batch is immutable.
 type Batch interface {
 	// Len is the number of records, at least 1.

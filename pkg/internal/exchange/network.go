@@ -45,10 +45,7 @@ func NewNetwork(f Fabric) *Network {
 	return &Network{fabric: f, channels: map[ChannelID]*channel{}, pool: sync.Pool{New: func() any { return new([]byte) }}}
 }
 
-// Fabric returns how batches are handed over.
-func (n *Network) Fabric() Fabric { return n.fabric }
-
-// Open returns the number of channels that are open, for tests and metrics.
+// Open returns the number of channels that are open, for tests.
 func (n *Network) Open() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

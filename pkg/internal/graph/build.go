@@ -120,7 +120,7 @@ func chainName(g *Graph, c *chain, node int) string {
 	return g.Nodes[node].Name + " -> (" + strings.Join(next, ", ") + ")"
 }
 
-// fingerprint is the SHA-256 of what Explain says of the operators, without parallelism, which may change while a program runs.
+// fingerprint is the SHA-256 of all operators, their inputs and their types, without parallelism, which may change without the program.
 func fingerprint(g *Graph, id []base.OperatorID) string {
 	var b []byte
 	for i, n := range g.Nodes {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
 	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
@@ -29,6 +30,23 @@ func TestDeafJobManagerEnds(t *testing.T) {
 		}
 		if err := next.Resign(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestDeposedJobManagerEnds says that a JobManager which leads no more ends, and takes in no job.
+func TestDeposedJobManagerEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		store := ha.NewMemory()
+		j := jobmanager.New(jobmanager.Config{Network: grpcrpc.NewMemory(), Store: store})
+		ended := make(chan error)
+		go func() { ended <- j.Run(ctx) }()
+		<-j.Ready()
+		store.Depose()
+		if err := <-ended; !errors.Is(err, base.ErrFenced) || ctx.Err() != nil {
+			t.Errorf("got %v, at the end of the test: %v", err, ctx.Err() != nil)
 		}
 	})
 }

@@ -115,11 +115,3 @@ func (f *Fence) Check(epoch int64) error {
 		}
 	}
 }
-
-// Exactly returns an error that wraps base.ErrFenced when epoch is not the newest seen, which a leader knows to be its own.
-func (f *Fence) Exactly(epoch int64) error {
-	if newest := f.newest.Load(); epoch != newest {
-		return fmt.Errorf("epoch %d, while %d leads: %w", epoch, newest, base.ErrFenced)
-	}
-	return nil
-}

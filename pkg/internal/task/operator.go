@@ -1,6 +1,6 @@
 // Package task runs one subtask: a mailbox loop that owns a chain of operators and their state.
 //
-// Start with Operator (what the chain is made of) and Run. Its law: one goroutine calls the operators of a task, one call at a time; all others reach
+// Start with Operator (what the chain is made of) and New. Its law: one goroutine calls the operators of a task, one call at a time; all others reach
 // them through the mailbox.
 package task
 
