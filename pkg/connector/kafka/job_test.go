@@ -56,7 +56,7 @@ func ordered(t *testing.T, rs []*kgo.Record) {
 
 // TestKill kills the process at random moments, twice in a row now and then, and starts it again with another parallelism: each value is seen once, in order.
 func TestKill(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { kill(t, seed) })
 	}
 }

@@ -264,7 +264,21 @@ func (b *broker) once(topic string, parts, to int) {
 // await waits until readers of committed data see n records: a real broker answers a commit before it writes its markers.
 func (b *broker) await(topic string, n int) {
 	b.t.Helper()
-	wait(b.t, fmt.Sprintf("%d records", n), func() bool { return len(b.read(topic, true)) >= n })
+	b.t.Helper()
+	done := false
+	defer func() {
+		if !done {
+			b.t.Logf("there are %d, and %d uncommitted; open transactions: %v", len(b.read(topic, true)), len(b.read(topic, false)), b.ongoing(""))
+		}
+	}()
+	wait(b.t, fmt.Sprintf("%d records", n), func() bool {
+		sum := int64(0)
+		for _, end := range b.ends(topic, true) {
+			sum += end
+		}
+		return sum >= int64(n) && len(b.read(topic, true)) >= n // offsets are spent on the ends of transactions too
+	})
+	done = true
 }
 
 func logger(t *testing.T) *slog.Logger {
@@ -368,6 +382,7 @@ func start(t *testing.T, mem *cluster.Memory, job cluster.Job, kv ...string) *pr
 func (p *process) kill(plug *plug, keep int) *cluster.Memory {
 	plug.pull()
 	left := p.mem.CrashClone(keep)
+	pass(time.Millisecond) // what is on the way arrives: kfake opens transactions for records that it refuses
 	_ = p.stop()
 	return left
 }

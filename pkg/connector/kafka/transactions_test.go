@@ -48,6 +48,7 @@ import (
 //	commit the restored, then abort every other, then fence                     TestRecoverOrder
 //	another sink's transactions are left alone                                  TestRecoverOrder
 //	a zombie writes nothing that is seen                                        TestZombie
+//	a dead process's request that comes late is refused *                       TestLateRequest
 //	a rival on the same id fails the job, which names it                        TestRival
 //	CONCURRENT_TRANSACTIONS is waited for *                                     TestConcurrentTransactions
 //	the coordinator moves during a commit *                                     TestCoordinatorMoves
@@ -658,6 +659,35 @@ func zombie(t *testing.T, b *broker) {
 func TestZombie(t *testing.T) {
 	onBoth(t, zombie)
 	t.Run("version 1", func(t *testing.T) { onFake(t, zombie, kfake.MaxVersions(kversion.V3_6_0())) })
+}
+
+// TestLateRequest: a process is killed with its first record of a new transaction on the way. When the broker gets it, its id is fenced, although nobody knew of it.
+// (kfake refuses the record and opens the transaction all the same, which Kafka does not: what is checked is the fence.)
+func TestLateRequest(t *testing.T) {
+	onFake(t, func(t *testing.T, b *broker) {
+		topic, prefix := b.setup()
+		s := b.newSink(topic, prefix)
+		old := open(t, s, 0, 1)
+		old.write(0, 0, 10)
+		c, state := old.prepare(1), old.SinkState()
+		held := make(chan struct{})
+		b.fake.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			b.fake.SleepControl(func() { <-held })
+			return nil, nil, false
+		})
+		old.write(0, 10, 20)
+		pass(time.Second)
+		if open := b.ongoing(prefix); len(open) != 1 {
+			t.Errorf("open are %v", open)
+		}
+		if err := recoverSink(t, s, 1, connector.Recovery{Checkpoint: 1, Committables: c, Sink: state}); err != nil {
+			t.Fatal(err)
+		}
+		close(held)
+		if err := old.Flush(t.Context()); !errors.Is(err, kerr.InvalidProducerEpoch) {
+			t.Errorf("the late record: %v", err)
+		}
+	})
 }
 
 func TestRival(t *testing.T) {
