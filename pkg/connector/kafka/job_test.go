@@ -75,7 +75,7 @@ func kill(t *testing.T, seed uint64, opts ...kfake.Opt) {
 		b.topic("in", 4)
 		b.topic("out", 3)
 		mem := cluster.NewMemory()
-		fed := b.feed("in", 4, 1500, 200*time.Millisecond)
+		fed := b.feed("in", 4, 600, 300*time.Millisecond)
 		for range 6 {
 			plug := b.plug()
 			p := mini(t, mem, copyJob(b.on(plug), kafka.ExactlyOnce()), "parallelism.default", fmt.Sprint(1+rnd.IntN(5)), "execution.checkpointing.interval", "300 ms")
@@ -90,7 +90,7 @@ func kill(t *testing.T, seed uint64, opts ...kfake.Opt) {
 		}
 		p := mini(t, mem, copyJob(b, kafka.ExactlyOnce()), "parallelism.default", "2")
 		<-fed
-		b.once("out", 4, 1500)
+		b.once("out", 4, 600)
 		ordered(t, b.read("out", true))
 		if err := p.stop(); err != nil {
 			t.Fatal(err)
