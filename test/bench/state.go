@@ -93,7 +93,7 @@ func (p *program) snapshots(ctx context.Context) (out []snapshotStats, pause map
 
 // stateSuite measures checkpoints, savepoints and restores of a million keys.
 func stateSuite(ctx context.Context, c options) (Table, error) {
-	t := Table{Columns: []string{"snapshot of 1 M keys", "state MB", "changed MB", "written MB", "written / (3 x changed + state/16)", "longest pause ms", "took ms"}}
+	t := Table{Columns: []string{"snapshot", "state MB", "changed MB", "written MB", "written / (3 x changed + state/16)", "longest pause ms", "took ms"}}
 	const interval = 2 * time.Second
 	every := []string{"-D", "execution.checkpointing.interval=" + interval.String()}
 	p, err := runProgram(ctx, "visits", filepath.Join(c.dir, "state"), every...)
@@ -154,7 +154,7 @@ func stateSuite(ctx context.Context, c options) (Table, error) {
 		s := list[i]
 		switch {
 		case i == len(list)-1:
-			row("first checkpoint", s, pause[s.ID], 0)
+			row("first checkpoint, of the keys so far", s, pause[s.ID], 0)
 		case s.IsSavepoint:
 			row("savepoint", s, pause[s.ID], 0)
 		case i <= 3 && incremental < 2:
