@@ -106,7 +106,7 @@ func (j *JobManager) Job(id base.JobID) (*JobDetails, error) {
 	return d, nil
 }
 
-// Checkpoints calls f with a job's checkpoint statistics, which f must not keep: they are the coordinator's own.
+// Checkpoints calls f with a job's checkpoint statistics, which f must not keep: they are the coordinator's own. f must not call the JobManager.
 func (j *JobManager) Checkpoints(id base.JobID, f func(*checkpoint.Stats)) error {
 	m, err := j.master(id)
 	if err != nil {
