@@ -409,7 +409,11 @@ func TestWatermarksOfSplits(t *testing.T) {
 				}
 				r := &reader{poll: func(out connector.Output[string]) connector.Status { do(out); return connector.Wait }}
 				s = &operator.Source[string]{Source: source{r: r}, Strategy: strategy, Typ: texts()}
-				if err := s.Open(h.context(task.Info{WatermarkInterval: 200 * time.Millisecond})); err != nil {
+				interval := 200 * time.Millisecond
+				if d.HasArg("eager") {
+					interval = 0
+				}
+				if err := s.Open(h.context(task.Info{WatermarkInterval: interval})); err != nil {
 					t.Fatal(err)
 				}
 				return strings.Join(append(h.heard(), ""), "\n")

@@ -111,6 +111,12 @@ func (s *Source[T]) Poll() (int, error) {
 	}
 	before := s.Ctx.In
 	st, err := s.reader.Poll(s)
+	if s.marks && s.Ctx.WatermarkInterval <= 0 && s.Ctx.In > before {
+		for _, o := range s.order {
+			o.update(o.periodic())
+		}
+		s.advance()
+	}
 	s.stall.poll(st)
 	s.metrics.polled(s.Ctx.Now(), s.Ctx.In > before, s.last)
 	return int(st), err
@@ -294,10 +300,19 @@ func (s *Source[T]) OnProcessingTime(now event.Time) error {
 	return nil
 }
 
+// lookInterval is how often a source looks who is idle, or stands still, when its watermarks come with the records.
+const lookInterval = 200 * time.Millisecond
+
+// periodic asks for the next OnProcessingTime.
 func (s *Source[T]) periodic() {
-	if s.marks && s.Ctx.WatermarkInterval > 0 {
-		s.Ctx.CallAt(s.Ctx.Now() + event.Time(max(s.Ctx.WatermarkInterval/time.Millisecond, 1)))
+	if !s.marks {
+		return
 	}
+	interval := s.Ctx.WatermarkInterval
+	if interval <= 0 {
+		interval = lookInterval
+	}
+	s.Ctx.CallAt(s.Ctx.Now() + event.Time(max(interval/time.Millisecond, 1)))
 }
 
 // Snapshot takes the splits with their positions.

@@ -26,7 +26,7 @@ type Info struct {
 	Parallelism    int
 	MaxParallelism int
 	Attempt        int
-	// WatermarkInterval is pipeline.auto-watermark-interval.
+	// WatermarkInterval is pipeline.auto-watermark-interval; 0 is after every batch of records.
 	WatermarkInterval time.Duration
 	// ExactlyOnce is execution.checkpointing.mode, Checkpointing whether there are checkpoints at all.
 	ExactlyOnce, Checkpointing bool

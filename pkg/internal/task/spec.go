@@ -82,7 +82,7 @@ type Spec struct {
 type Options struct {
 	// BufferTimeout is execution.buffer-timeout.interval (100 ms): how long a record may wait in a batch that is not full. 0 sends at once, negative never.
 	BufferTimeout time.Duration
-	// WatermarkInterval is pipeline.auto-watermark-interval (200 ms).
+	// WatermarkInterval is pipeline.auto-watermark-interval (200 ms). 0 is after every batch of records.
 	WatermarkInterval time.Duration
 	// ObjectReuse is pipeline.object-reuse: mutable values are handed over without a copy.
 	ObjectReuse bool
