@@ -39,6 +39,8 @@ type Config struct {
 	Retained int
 	// AfterTasksFinish is checkpoints-after-tasks-finish: without it no checkpoint is taken once a task has finished.
 	AfterTasksFinish bool
+	// Full is the opposite of incremental: each checkpoint depends on no earlier file.
+	Full bool
 	// History is web.checkpoints.history (10; 0 means that too, and less than 0 none).
 	History int
 	// NextID is the id of the first checkpoint: larger than every one that was ever begun for this job. Ledger is up to where commits are recorded.
@@ -425,7 +427,7 @@ func (c *Coordinator) room() bool {
 
 func (c *Coordinator) trigger(t Trigger, now time.Time) {
 	p := &pending{
-		id: c.next, trigger: t, at: now, full: t.Full || t.Kind != snapshotv1.Kind_KIND_CHECKPOINT || c.full, missing: slices.Clone(c.sources),
+		id: c.next, trigger: t, at: now, full: t.Full || t.Kind != snapshotv1.Kind_KIND_CHECKPOINT || c.full || c.cfg.Full, missing: slices.Clone(c.sources),
 		enumerators: map[base.OperatorID][]byte{}, waiting: map[base.SubtaskID]bool{}, acks: map[Subtask]*snapshotv1.SubtaskAck{}, finished: map[Subtask]bool{},
 	}
 	c.next++

@@ -188,6 +188,7 @@ func (w *world) newJob(d *datadriven.TestData, dur func(string) time.Duration, n
 	w.cfg = Config{
 		Job: base.JobID{0xab}, Dir: "file:///c", Interval: dur("interval"), Timeout: dur("timeout"), MinPause: dur("min-pause"), MaxConcurrent: int(num("max-concurrent")),
 		TolerableFailures: int(num("tolerable")), Retained: int(num("retained")), AfterTasksFinish: !d.HasArg("not-after-finish"), History: int(num("history")),
+		Full: d.HasArg("not-incremental"),
 	}
 	w.c = New(w.graph, w.cfg)
 	return "ok"

@@ -80,7 +80,7 @@ func (m *master) prepare() {
 	}
 	cfg := checkpoint.Config{
 		Job: m.id, Name: m.sub.Name, Dir: m.dir, Writer: m.jm.cfg.Version, Interval: m.chk.Interval, Timeout: m.chk.Timeout, MinPause: m.chk.MinPause,
-		MaxConcurrent: m.chk.MaxConcurrent, TolerableFailures: m.chk.TolerableFailures, Retained: m.chk.Retained, AfterTasksFinish: m.chk.AfterTasksFinish,
+		MaxConcurrent: m.chk.MaxConcurrent, TolerableFailures: m.chk.TolerableFailures, Retained: m.chk.Retained, AfterTasksFinish: m.chk.AfterTasksFinish, Full: !m.chk.Incremental,
 		History: m.history, NextID: next, Ledger: ledger, Retain: own,
 	}
 	m.post(func() {

@@ -169,8 +169,7 @@ func (r *request) checkpoint() (any, error) {
 	if err := checkTrigger(q.Trigger); err != nil {
 		return nil, err
 	}
-	full := q.Type == "FULL" || q.Type != "INCREMENTAL" && !d.Checkpointing.Incremental
-	id, err := r.s.cfg.JobManager.TriggerCheckpoint(d.ID, q.Trigger, full)
+	id, err := r.s.cfg.JobManager.TriggerCheckpoint(d.ID, q.Trigger, q.Type == "FULL")
 	return r.triggered(d.ID, id, err)
 }
 
