@@ -21,7 +21,7 @@ import (
 
 func init() {
 	for name, c := range map[string]*clientCommand{
-		"list":       {summary: "list the jobs of a running process", run: list},
+		"list":       {summary: "list the jobs of a running process", run: list, flags: listFlags},
 		"info":       {summary: "show a job: its vertices, checkpoints and failures", args: "[JOB]", run: info},
 		"cancel":     {summary: "cancel a job, without a savepoint", args: "[JOB]", run: cancelJob},
 		"stop":       {summary: "stop a job with a savepoint, from which it goes on when it is started again", args: "[JOB]", run: stopJob, flags: stopFlags},
@@ -67,9 +67,6 @@ func (k *clientCommand) main(ctx context.Context, env commandEnv, name string, a
 	fs.BoolVar(&c.json, "json", false, "write the result as JSON")
 	if k.flags != nil {
 		k.flags(c, fs)
-	}
-	if name == "list" {
-		listFlags(c, fs)
 	}
 	err := c.parse(fs, split(args))
 	if errors.Is(err, flag.ErrHelp) {

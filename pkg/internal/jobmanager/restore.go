@@ -57,9 +57,11 @@ func (m *master) prepare() {
 		}
 	}
 	ledger := base.CheckpointID(r.Ledger)
-	if beside, err := m.jm.cfg.Storage.ReadLedger(m.ctx, m.dir); err == nil {
-		ledger = max(ledger, beside)
+	beside, err := m.jm.cfg.Storage.ReadLedger(m.ctx, m.dir)
+	if err != nil {
+		m.log.Warn("the ledger beside the checkpoints cannot be read; that in the job's record holds", slog.Any("err", err))
 	}
+	ledger = max(ledger, beside)
 	var from *candidate
 	if r.Checkpoint == nil && r.Savepoint != nil {
 		s, err := m.load(r.Savepoint.Path)
