@@ -16,7 +16,7 @@ import (
 func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
 
 // failing is a chaos that fails each reading, from the first on, n times.
-func failing(n int) *chaos { return &chaos{r: random(1), every: 1, budget: n} }
+func failing(n int) *chaos { return &chaos{r: random(1), every: 1, budget: n, only: "read"} }
 
 // TestRestartStrategies runs a job that fails again and again under each of Flink's strategies, with its keys and defaults. Time is virtual: the delays are exact.
 func TestRestartStrategies(t *testing.T) {
@@ -156,11 +156,11 @@ func TestRestartStorm(t *testing.T) {
 			}
 		})
 	}
-	for range 100 { // those of bubbles end a moment later
+	for range 1000 { // those of bubbles end a moment later
 		if runtime.NumGoroutine() <= goroutines {
 			break
 		}
-		runtime.Gosched()
+		<-time.After(10 * time.Millisecond)
 	}
 	if n := runtime.NumGoroutine(); n > goroutines {
 		t.Errorf("%d goroutines, before %d", n, goroutines)

@@ -132,7 +132,8 @@ type chaos struct {
 	mu     sync.Mutex
 	r      *rand.Rand
 	budget int
-	every  int // one of so many calls
+	every  int    // one of so many calls
+	only   string // if not empty, where alone
 	log    []string
 }
 
@@ -143,7 +144,7 @@ func (c *chaos) hit(where string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.budget <= 0 || c.r.IntN(c.every) != 0 {
+	if c.budget <= 0 || c.only != "" && c.only != where || c.r.IntN(c.every) != 0 {
 		return nil
 	}
 	c.budget--
@@ -158,7 +159,7 @@ func (c *chaos) rare(where string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.budget <= 0 || c.r.IntN(20) != 0 {
+	if c.budget <= 0 || c.only != "" || c.r.IntN(20) != 0 {
 		return nil
 	}
 	c.budget--
