@@ -101,6 +101,12 @@ var engineJobs = map[string]func(env *stream.Env, records int64, first func()) e
 		stream.To(totals, blackhole.Sink[int64]())
 		return nil
 	},
+	"big": func(env *stream.Env, records int64, first func()) error {
+		s := stream.Map(numbers(env, records, first), func(v uint64) uint64 { return v % 500_000 })
+		kept := stream.Process(stream.KeyBy(s, func(v uint64) uint64 { return v }), func() stream.KeyedProcess[uint64, uint64, int64] { return new(keeper[uint64]) })
+		stream.To(kept, blackhole.Sink[int64]())
+		return nil
+	},
 }
 
 // item is a key of 20 bytes.
@@ -153,7 +159,8 @@ func engine(ctx context.Context, c options) (Table, error) {
 		{"generator, map, filter in one chain", engineArg{Job: "chain", Records: 100e6}},
 		{"generator -> map, each hand-over serialized", engineArg{Job: "exchange", Records: 20e6, Serialized: true}},
 		{"generator, map, filter -> keyBy, sum: 1 M uint64 keys", engineArg{Job: "sum", Records: 40e6}},
-		{"generator, map -> keyBy, reduce: 1 M keys of 20 bytes, a struct of 3 fields", engineArg{Job: "struct", Records: 20e6}},
+		{"generator, map -> keyBy, three figures: 1 M keys of 20 bytes", engineArg{Job: "struct", Records: 20e6}},
+		{"generator -> keyBy, 500 MB of state: 1 KB for each of 500,000 keys", engineArg{Job: "big", Records: 5e6}},
 	} {
 		j.arg.Records = int64(float64(j.arg.Records) * c.scale)
 		var runs []engineResult

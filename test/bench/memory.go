@@ -23,26 +23,27 @@ import (
 // hog is a job that needs more and more memory: a kilobyte for each of ever new keys.
 func hog(env *stream.Env) error {
 	in := stream.From(env, datagen.Sequence(0, 1<<40), event.NoWatermarks[int64](), stream.UID("numbers"))
-	kept := stream.Process(stream.KeyBy(in, func(v int64) int64 { return v }), func() stream.KeyedProcess[int64, int64, int64] { return new(keeper) }, stream.UID("keeper"), stream.Name("keeper"))
+	kept := stream.Process(stream.KeyBy(in, func(v int64) int64 { return v }), func() stream.KeyedProcess[int64, int64, int64] { return new(keeper[int64]) }, stream.UID("keeper"), stream.Name("keeper"))
 	stream.To(kept, blackhole.Sink[int64](), stream.UID("out"))
 	return nil
 }
 
-type keeper struct{ kept state.Value[[]byte] }
+// keeper keeps a kilobyte for each key.
+type keeper[K any] struct{ kept state.Value[[]byte] }
 
 var kilobyte = bytes.Repeat([]byte("x"), 1<<10)
 
-func (k *keeper) Open(r *stream.Runtime) error {
+func (k *keeper[K]) Open(r *stream.Runtime) error {
 	k.kept = state.NewValue[[]byte](r, "kept")
 	return nil
 }
 
-func (k *keeper) Process(_ stream.Context[int64], _ int64, _ stream.Out[int64]) error {
+func (k *keeper[K]) Process(stream.Context[K], K, stream.Out[int64]) error {
 	k.kept.Set(kilobyte)
 	return nil
 }
 
-func (k *keeper) OnTimer(stream.Context[int64], time.Time, stream.Out[int64]) error { return nil }
+func (k *keeper[K]) OnTimer(stream.Context[K], time.Time, stream.Out[int64]) error { return nil }
 
 // memory runs jobs that need more than they have, in control groups of just that size.
 func memory(ctx context.Context, c options) (Table, error) {
