@@ -59,7 +59,8 @@ func MaxParallelism(p int) Option {
 	})
 }
 
-// SlotSharingGroup has an operator share slots only with operators of the same group. The default group is "default".
+// SlotSharingGroup has an operator, and those behind it that do not say otherwise, share slots only with operators of the same group. Sources, and operators whose
+// inputs are of several groups, are of the group "default".
 func SlotSharingGroup(name string) Option { return option(func(n *node) { n.SlotSharingGroup = name }) }
 
 // DisableChaining has an operator run in a task of its own.

@@ -22,6 +22,8 @@ func TestChainOptions(t *testing.T) {
 	c := stream.Map(stream.Forward(first), same, stream.Name("c"))
 	other := stream.Map(c, same, stream.Name("other"), stream.SlotSharingGroup("other"))
 	stream.To(other, sink[int]{}, stream.UID("out"))
+	both := stream.Map(stream.Union(other, in), same, stream.Name("both"))
+	stream.To(both, sink[int]{}, stream.UID("back"), stream.SlotSharingGroup("other"))
 	p, err := operator.Program(env)
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +32,7 @@ func TestChainOptions(t *testing.T) {
 	for _, v := range p.Graph().GetVertices() {
 		got = append(got, v.GetSlotSharingGroup()+": "+v.GetName())
 	}
-	want := []string{"default: Source: in -> a", "default: alone", "default: b", "default: first -> c", "other: other", "default: Sink: out"}
+	want := []string{"default: Source: in -> a", "default: alone", "default: b", "default: first -> c", "other: other -> Sink: out", "default: both", "other: Sink: back"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

@@ -33,11 +33,12 @@ func Build(g *Graph, o Options) (*planv1.JobGraph, error) {
 		byID[x] = i
 	}
 	var chains []*chain
+	groups := slotGroups(g, order)
 	at := make([]*chain, len(g.Nodes))
 	position := make([]int, len(g.Nodes))
 	for _, i := range order {
 		n := g.Nodes[i]
-		if chainable(g, n, o) {
+		if chainable(g, i, o, groups) {
 			c := at[n.Inputs[0].Node]
 			at[i], position[i] = c, len(c.nodes)
 			c.nodes, c.from = append(c.nodes, i), append(c.from, n.Inputs[0])
@@ -53,7 +54,7 @@ func Build(g *Graph, o Options) (*planv1.JobGraph, error) {
 		m, set := head.maxParallelism(o)
 		v := &planv1.Vertex{
 			Id: id[c.nodes[0]][:], Name: chainName(g, c, c.nodes[0]), Parallelism: int32(head.parallelism(o)),
-			MaxParallelism: int32(m), MaxParallelismSet: set, SlotSharingGroup: head.slotGroup(),
+			MaxParallelism: int32(m), MaxParallelismSet: set, SlotSharingGroup: groups[c.nodes[0]],
 		}
 		for pos, i := range c.nodes {
 			n := g.Nodes[i]
@@ -81,6 +82,27 @@ func Build(g *Graph, o Options) (*planv1.JobGraph, error) {
 	return out, nil
 }
 
+// slotGroups returns the slot sharing group of each node: its own, else that of its inputs when all are of one, else "default".
+func slotGroups(g *Graph, order []int) []string {
+	groups := make([]string, len(g.Nodes))
+	for _, i := range order {
+		n := g.Nodes[i]
+		groups[i] = n.SlotSharingGroup
+		for _, in := range n.Inputs {
+			if from := groups[in.Node]; n.SlotSharingGroup == "" && (groups[i] == "" || groups[i] == from) {
+				groups[i] = from
+			} else if n.SlotSharingGroup == "" {
+				groups[i] = "default"
+				break
+			}
+		}
+		if groups[i] == "" {
+			groups[i] = "default"
+		}
+	}
+	return groups
+}
+
 // resolve decides what Auto is.
 func resolve(g *Graph, n *Node, in Input, o Options) Partitioning {
 	switch {
@@ -93,14 +115,15 @@ func resolve(g *Graph, n *Node, in Input, o Options) Partitioning {
 }
 
 // chainable reports whether a node runs in the task of the one that feeds it.
-func chainable(g *Graph, n *Node, o Options) bool {
+func chainable(g *Graph, i int, o Options, groups []string) bool {
+	n := g.Nodes[i]
 	if o.NoChaining || len(n.Inputs) != 1 || n.DisableChaining || n.StartNewChain || resolve(g, n, n.Inputs[0], o) != Forward {
 		return false
 	}
 	from := g.Nodes[n.Inputs[0].Node]
 	m1, _ := from.maxParallelism(o)
 	m2, _ := n.maxParallelism(o)
-	return !from.DisableChaining && from.parallelism(o) == n.parallelism(o) && m1 == m2 && from.slotGroup() == n.slotGroup()
+	return !from.DisableChaining && from.parallelism(o) == n.parallelism(o) && m1 == m2 && groups[n.Inputs[0].Node] == groups[i]
 }
 
 // chainName is "Source: clicks -> Filter -> (Map, Sink: out)".

@@ -108,10 +108,3 @@ func (n *Node) maxParallelism(o Options) (value int, set bool) {
 	}
 	return base.DefaultMaxParallelism(n.parallelism(o)), false
 }
-
-func (n *Node) slotGroup() string {
-	if n.SlotSharingGroup == "" {
-		return "default"
-	}
-	return n.SlotSharingGroup
-}
