@@ -195,7 +195,7 @@ func DeliveryTimeout(d time.Duration) SinkOption {
 	return sinkOption(func(c *sinkConfig) { c.delivery = d })
 }
 
-// OnOversize says what becomes of records that are larger than MaxRecordBytes.
+// OnOversize says what becomes of records that are larger than MaxRecordBytes. Dead letters have up to 64 MB, and as much may then be in flight.
 func OnOversize(p Poison) SinkOption { return sinkOption(func(c *sinkConfig) { c.oversize = p }) }
 
 // PartitionBy says where records go for which the Encoder has not said it; ByKey is the default.

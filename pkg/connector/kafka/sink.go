@@ -90,7 +90,7 @@ func (c *sinkConfig) producerOptions(ctx connector.WriterContext, refused func(e
 	opts := append(slices.Clip(c.options(fmt.Sprintf("%s-%s-%d", ctx.Job, ctx.Operator, ctx.Subtask), ctx.Logger, refused)),
 		kgo.WithHooks(hook),
 		kgo.RequiredAcks(c.acks), kgo.ProducerBatchCompression(c.compression), kgo.ProducerBatchMaxBytesFn(c.batchLimit),
-		kgo.MaxBufferedBytes(bytes), kgo.MaxBufferedRecords(max(1000, bytes/200)), kgo.ProducerLinger(c.linger),
+		kgo.MaxBufferedBytes(c.bufferLimit(bytes)), kgo.MaxBufferedRecords(max(1000, bytes/200)), kgo.ProducerLinger(c.linger),
 		kgo.RecordPartitioner(chosen{c.partitioner.make(ctx.Subtask)}),
 	)
 	if c.acks != kgo.AllISRAcks() {
@@ -102,10 +102,21 @@ func (c *sinkConfig) producerOptions(ctx connector.WriterContext, refused func(e
 // batchLimit is how large a batch for a topic gets, in bytes. That of dead letters has what is too large for others.
 func (c *sinkConfig) batchLimit(topic string) int32 {
 	if c.oversize.kind == poisonDeadLetter && topic == c.oversize.topic {
-		return 64 << 20
+		return deadLetterBytes
 	}
 	return int32(c.batchBytes)
 }
+
+// bufferLimit is how many bytes may be in flight. The client refuses a record that alone is larger: with dead letters for oversize records it takes those too.
+func (c *sinkConfig) bufferLimit(bytes int) int {
+	if c.oversize.kind == poisonDeadLetter {
+		return max(bytes, deadLetterBytes)
+	}
+	return bytes
+}
+
+// deadLetterBytes is the largest dead letter, in bytes.
+const deadLetterBytes = 64 << 20
 
 // writer writes one subtask's records: with one client, or with one for each transaction.
 type writer[T any] struct {

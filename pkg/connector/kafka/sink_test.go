@@ -265,3 +265,17 @@ func TestDeliveryTimeout(t *testing.T) {
 		}
 	})
 }
+
+// TestLargeDeadLetter has a dead letter that is larger than what the writer may hold: it is what dead letters are for.
+func TestLargeDeadLetter(t *testing.T) {
+	onFake(t, func(t *testing.T, b *broker) {
+		b.topic("out", 1)
+		b.topic("dead", 1, "max.message.bytes", "10000000")
+		s := kafka.Sink(kafka.String(), b.sink(kafka.Topic("out"), kafka.OnOversize(kafka.DeadLetter("dead")))...)
+		if err := writeAll(t, s, "small", strings.Repeat("x", 3<<20), "small"); err != nil {
+			t.Fatal(err)
+		}
+		b.visible("out", 2)
+		b.visible("dead", 1)
+	})
+}
