@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,7 +18,10 @@ import (
 func flink(t *testing.T, answers map[string][]string) (*client.Client, *[]string) {
 	t.Helper()
 	var asked []string
+	var mu sync.Mutex // a request whose answer was lost comes again on another connection
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
 		what := r.Method + " " + r.URL.String()
 		var body map[string]any
 		if r.ContentLength > 0 {
