@@ -388,16 +388,23 @@ func (c *Cluster) launch(n int) error {
 	return nil
 }
 
-// await waits until a broker accepts connections.
+// await waits until a broker accepts connections at both of its listeners.
 func (c *Cluster) await(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
-	address := fmt.Sprintf("127.0.0.1:%d", c.ports[n])
+	// Its listeners come one after the other.
+	addresses := []string{fmt.Sprintf("127.0.0.1:%d", c.ports[n]), fmt.Sprintf("127.0.0.1:%d", c.ports[2*c.opts.Nodes+n])}
 	var d net.Dialer
 	for {
-		conn, err := d.DialContext(ctx, "tcp", address)
+		conn, err := d.DialContext(ctx, "tcp", addresses[0])
 		if err == nil {
-			return conn.Close()
+			if err := conn.Close(); err != nil {
+				return err
+			}
+			if addresses = addresses[1:]; len(addresses) == 0 {
+				return nil
+			}
+			continue
 		}
 		if c.nodes[n].Process.Signal(syscall.Signal(0)) != nil || ended(c.nodes[n]) {
 			out, _ := os.ReadFile(filepath.Join(c.home(n), "out.log"))
@@ -407,7 +414,7 @@ func (c *Cluster) await(ctx context.Context, n int) error {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("real Kafka: broker %d does not answer at %s: %w", n+1, address, context.Cause(ctx))
+			return fmt.Errorf("real Kafka: broker %d does not answer at %s: %w", n+1, addresses[0], context.Cause(ctx))
 		}
 	}
 }
