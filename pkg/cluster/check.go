@@ -36,7 +36,7 @@ func Check(ctx context.Context, cfg MiniConfig, job Job) (CheckResult, error) {
 	if err != nil {
 		return CheckResult{}, err
 	}
-	records, err := at.ha.Peek()
+	records, err := at.ha.Peek(ctx)
 	if err != nil {
 		return CheckResult{}, err
 	}

@@ -106,6 +106,12 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch available, err := config.Get(m.settings, config.HighAvailability); {
+	case err != nil:
+		return nil, err
+	case available != "none":
+		return nil, fmt.Errorf("high-availability.type %q: a mini has one JobManager, and keeps what must outlive it in its data directory; several need a cluster", available)
+	}
 	interval, err := config.Get(m.settings, config.HeartbeatInterval)
 	if err != nil {
 		return nil, err
@@ -142,7 +148,7 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	}
 	for i := range max(cfg.TaskManagers, 1) {
 		m.tms = append(m.tms, taskmanager.New(taskmanager.Config{
-			ID: fmt.Sprintf("mini-%d", i+1), Network: network, JobManager: "jobmanager", Slots: slots,
+			ID: fmt.Sprintf("mini-%d", i+1), Network: network, JobManagers: []string{"jobmanager"}, Slots: slots,
 			Program: m.program, Storage: at.Storage, Exchange: shared, ChannelBytes: channel, BufferBytes: buffer,
 			Metrics: m.registry, Host: host, Version: Version, Logger: m.log,
 		}))

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -191,6 +193,54 @@ var (
 	}
 )
 
+// High availability: several JobManagers, of which one leads.
+var (
+	HighAvailability = Key[string]{
+		Name: "high-availability.type", Old: []string{"high-availability", "recovery.mode"}, Default: "none", parse: oneOf("none", "etcd"),
+		Doc: "Where JobManagers elect their leader and keep what must outlive it: `none`, or `etcd` if the program has imported `pkg/ha/etcd`. A mini has one JobManager, and keeps it in its data directory.",
+	}
+	HAClusterID = Key[string]{
+		Name: "high-availability.cluster-id", Old: []string{"high-availability.zookeeper.path.namespace", "recovery.zookeeper.path.namespace"}, Default: "default", Flink: "/default", parse: clusterID,
+		Doc: "Tells clusters apart that share a store: letters, digits, `.`, `_` and `-`. All JobManagers of a cluster have the same.",
+	}
+	HAStorageDir = Key[string]{
+		Name: "high-availability.storageDir", Old: []string{"high-availability.zookeeper.storageDir", "recovery.zookeeper.storageDir"}, parse: parseText, Flink: "none",
+		Doc: "The directory or URI, seen by all processes of the cluster, of what JobManagers share: checkpoints and savepoints lie below it unless they have directories of their own. Needed with high availability.",
+	}
+	HASuspendedTimeout = Key[time.Duration]{
+		Name: "high-availability.suspended-timeout", Default: 2 * time.Minute, parse: duration(0),
+		Doc: "How long a leader that cannot reach the store, and that nobody has replaced, leaves its jobs running. It takes no checkpoints and deploys nothing meanwhile.",
+	}
+	EtcdEndpoints = Key[string]{
+		Name: "high-availability.etcd.endpoints", parse: parseText,
+		Doc: "The members of the etcd cluster, with commas between: `http://10.0.0.1:2379,http://10.0.0.2:2379`. With `https` and without a CA the system's certificates are trusted.",
+	}
+	EtcdLease = Key[time.Duration]{
+		Name: "high-availability.etcd.leader-election.lease-duration", Default: 10 * time.Second, parse: duration(2 * time.Second),
+		Doc: "How long a leader that does not renew its lease is waited for, in whole seconds: the longest time until another one takes over.",
+	}
+	EtcdUser = Key[string]{
+		Name: "high-availability.etcd.username", parse: parseText,
+		Doc: "The user of etcd that JobManagers log in as. It needs to read and write below `/rivulet/CLUSTER-ID/`.",
+	}
+	EtcdPassword = Key[string]{
+		Name: "high-availability.etcd.password", parse: parseText,
+		Doc: "Its password.",
+	}
+	EtcdCA = Key[string]{
+		Name: "high-availability.etcd.ssl.ca", parse: parseText,
+		Doc: "The file of the certificates that may have signed the members' certificates, in PEM. It is read anew when it changes.",
+	}
+	EtcdCert = Key[string]{
+		Name: "high-availability.etcd.ssl.cert", parse: parseText,
+		Doc: "The file of the certificate that JobManagers show to etcd, in PEM. It is read anew when it changes.",
+	}
+	EtcdKey = Key[string]{
+		Name: "high-availability.etcd.ssl.key", parse: parseText,
+		Doc: "The file of the key of that certificate, in PEM.",
+	}
+)
+
 // REST.
 var (
 	RestAddress = Key[string]{
@@ -241,9 +291,20 @@ var acted = [...]key{
 	&RestartType, &FixedDelayAttempts, &FixedDelay, &FailureRateMax, &FailureRateInterval, &FailureRateDelay,
 	&InitialBackoff, &MaxBackoff, &BackoffMultiplier, &ResetBackoffThreshold, &BackoffJitter, &BackoffAttempts,
 	&FailoverStrategy,
+	&HighAvailability, &HAClusterID, &HAStorageDir, &HASuspendedTimeout,
+	&EtcdEndpoints, &EtcdLease, &EtcdUser, &EtcdPassword, &EtcdCA, &EtcdCert, &EtcdKey,
 	&TaskSlots, &ProcessMemory, &NetworkMemory, &HeartbeatInterval, &HeartbeatTimeout,
 	&RestAddress, &RestPort, &RestBindAddress, &RestBindPorts, &RestStoreDuration, &WebRefreshInterval, &WebHistory,
 	&WebCheckpointsHistory, &WebExceptionHistory,
+}
+
+// clusterID reads a name that may be part of a path. Flink's default has a leading slash.
+func clusterID(text string) (string, error) {
+	id := strings.TrimPrefix(text, "/")
+	if id == "" || len(id) > 128 || strings.Trim(id, ".") == "" || strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+		return "", errors.New("want 1 to 128 letters, digits, dots, underscores and hyphens")
+	}
+	return id, nil
 }
 
 // maxParallelism reads -1, or the number of key groups.

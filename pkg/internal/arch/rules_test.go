@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"pkg/internal/jobmanager", "pkg/internal/taskmanager", "pkg/stream"},
 	{"pkg/internal/rest"},
 	// Leaves: plugins never see each other.
-	{"pkg/connector/...", "pkg/fs/...", "pkg/metrics/...", "pkg/state/..."},
+	{"pkg/connector/...", "pkg/fs/...", "pkg/ha/...", "pkg/metrics/...", "pkg/state/..."},
 	{"pkg/client", "pkg/cluster"},
 	{"pkg/cli"},
 	{"pkg/app", "pkg/streamtest"},
@@ -59,11 +59,13 @@ var clock = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Sinc
 var owners = map[string][]string{
 	"github.com/twmb/franz-go":           {"pkg/connector/kafka/...", "examples/demo", "test/..."},
 	"github.com/twmb/franz-go/pkg/kfake": {"pkg/streamtest/...", "examples/demo", "test/..."},
+	"go.etcd.io/etcd/api/v3":             {"pkg/ha/etcd/..."},
+	"go.etcd.io/etcd/client/v3":          {"pkg/ha/etcd/..."},
 	"go.opentelemetry.io/otel":           {"pkg/metrics/..."},
 	"go.yaml.in/yaml/v3":                 {"pkg/config"},
 	"golang.org/x/sync":                  {"pkg/..."},
 	"golang.org/x/term":                  {"pkg/app", "pkg/cli"},
-	"google.golang.org/grpc":             {"pkg/internal/pb/...", "pkg/internal/rpc/..."},
+	"google.golang.org/grpc":             {"pkg/ha/etcd/...", "pkg/internal/pb/...", "pkg/internal/rpc/..."},
 	"google.golang.org/protobuf":         {"pkg/codec", "pkg/connector/kafka", "pkg/internal/..."},
 }
 

@@ -45,7 +45,7 @@ type format struct {
 }
 
 // Lead takes the lock. It does not wait: a second process is refused with ErrInUse.
-func (f *File) Lead(_ context.Context) (Leadership, error) {
+func (f *File) Lead(context.Context, Member) (Leadership, error) {
 	if err := f.fs.MkdirAll(path.Join(f.dir, jobsDir)); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -64,8 +64,15 @@ func (f *File) Lead(_ context.Context) (Leadership, error) {
 	return l, nil
 }
 
-// Peek returns the records of a directory without leading: for looking at one that may be in use. It is no error if there is no such directory.
-func (f *File) Peek() ([]*Job, error) {
+// Watch waits for ctx to end: a directory says nothing of who leads, and a second process is refused.
+func (f *File) Watch(ctx context.Context, tell func(Member)) error {
+	tell(Member{})
+	<-ctx.Done()
+	return nil
+}
+
+// Peek returns the records of a directory that may be in use. It is no error if there is no such directory.
+func (f *File) Peek(context.Context) ([]*Job, error) {
 	if _, err := f.readFormat(); err != nil {
 		if errors.Is(err, iofs.ErrNotExist) {
 			return nil, nil
@@ -129,6 +136,21 @@ func (l *fileLeader) begin() error {
 func (l *fileLeader) Epoch() base.Epoch     { return l.epoch }
 func (l *fileLeader) Lost() <-chan struct{} { return l.lost }
 
+// Err says that it was given up: a lock is never lost.
+func (l *fileLeader) Err() error {
+	return fmt.Errorf("epoch %d leads no more: %w", l.epoch, base.ErrFenced)
+}
+
+// Holds is true to the end.
+func (l *fileLeader) Holds() (bool, <-chan struct{}) {
+	select {
+	case <-l.lost:
+		return false, nil
+	default:
+		return true, l.lost
+	}
+}
+
 func jobPath(dir, name string) string {
 	// PathEscape leaves dots alone: a name of dots only, or one that hides, gets its first dot escaped.
 	n := url.PathEscape(name)
@@ -188,7 +210,7 @@ func (l *fileLeader) PutJob(_ context.Context, j *Job) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lock == nil {
-		return fmt.Errorf("epoch %d leads no more: %w", l.epoch, base.ErrFenced)
+		return l.Err()
 	}
 	return fs.WriteFile(l.fs, jobPath(l.dir, j.Name), b)
 }
@@ -197,7 +219,7 @@ func (l *fileLeader) DeleteJob(_ context.Context, name string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lock == nil {
-		return fmt.Errorf("epoch %d leads no more: %w", l.epoch, base.ErrFenced)
+		return l.Err()
 	}
 	err := l.fs.Remove(jobPath(l.dir, name))
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {

@@ -1,7 +1,7 @@
 // Package ha keeps what a job must not lose when its JobManager does: which JobManager leads, and per job its id, its state, the newest checkpoint and
 // how far commits are recorded.
 //
-// Start with Election and Leadership. Memory and File (a locked directory) implement them. The law: a write by someone who no longer leads changes nothing,
+// Start with Election and Leadership. Memory and File (a locked directory) implement them; others register themselves for Open, such as package ha/etcd. The law: a write by someone who no longer leads changes nothing,
 // and a write that returned is durable.
 package ha
 
@@ -27,23 +27,48 @@ var ErrInUse = errors.New("in use")
 // ErrUnknownOutcome is wrapped by a write of which nobody knows whether it happened: read it back, and delete nothing that it may name.
 var ErrUnknownOutcome = fs.ErrUnknownOutcome
 
-// Election finds out who leads.
+// ErrOtherCluster is wrapped when the store is not the one that keeps this cluster's records: another one, or one whose data was wiped. The caller must not start
+// its jobs anew.
+var ErrOtherCluster = errors.New("not the store of this cluster")
+
+// Member is a JobManager as others find it.
+type Member struct {
+	// ID names this run of the process.
+	ID string `json:"id"`
+	// RPC is HOST:PORT for TaskManagers, REST the base URL for clients; empty when it serves none.
+	RPC  string `json:"rpc"`
+	REST string `json:"rest,omitempty"`
+}
+
+// Election finds out who leads. It is safe for concurrent use.
 type Election interface {
-	// Lead blocks until this process leads, or ctx ends, or the store refuses for ever (ErrInUse, ErrNewerFormat).
-	Lead(ctx context.Context) (Leadership, error)
+	// Lead blocks until this process leads, or ctx ends, or the store refuses for ever (ErrInUse, ErrNewerFormat, ErrOtherCluster). Others learn of me by Watch.
+	Lead(ctx context.Context, me Member) (Leadership, error)
+	// Watch calls f, on the caller's goroutine, with who leads, each time that changes, until ctx ends; it begins with who leads now. The zero Member says that
+	// nobody does, or that the store is out of reach. Its error is the store's refusal for ever.
+	Watch(ctx context.Context, f func(Member)) error
+	// Peek returns all records, sorted by name, without leading: another process may be writing them. A store that nobody has led yet has none.
+	Peek(ctx context.Context) ([]*Job, error)
 }
 
 // Leadership is the store as its leader sees it. It is safe for concurrent use; writes to one job are in the order of the calls if the caller makes them one after another.
+//
+// A leader that is out of the store's reach is suspended: it may or may not lead still, so it decides nothing, and its reads and writes wait. The leadership goes on
+// if nobody else led meanwhile; else it is lost.
 type Leadership interface {
 	// Epoch grows with each leader.
 	Epoch() base.Epoch
-	// Lost is closed when this process leads no more: it then decides nothing.
+	// Lost is closed when this process leads no more: it then decides nothing. Err says why.
 	Lost() <-chan struct{}
+	Err() error
+	// Holds says that, by this process's own clock, nobody else can lead now: it may decide. changed is closed when another answer is to be expected, from whichever side;
+	// what hangs on time alone, that it holds no longer, is seen by asking.
+	Holds() (holds bool, changed <-chan struct{})
 	// Job returns the record of the job of that name, nil when there is none.
 	Job(ctx context.Context, name string) (*Job, error)
 	// Jobs returns all records, sorted by name.
 	Jobs(ctx context.Context) ([]*Job, error)
-	// PutJob writes a record, whole. It fails with base.ErrFenced when somebody else leads, and with ErrUnknownOutcome when nobody knows.
+	// PutJob writes a record, whole. It fails with base.ErrFenced when somebody else leads, and with ErrUnknownOutcome when nobody knows, be it that ctx ended meanwhile.
 	PutJob(ctx context.Context, j *Job) error
 	// DeleteJob removes a record; it is no error if there is none.
 	DeleteJob(ctx context.Context, name string) error
@@ -72,6 +97,8 @@ type Job struct {
 	Ledger int64 `json:"ledger,omitempty"`
 	// Savepoint is the snapshot that the job was started from (--from-savepoint), until it has a checkpoint of its own.
 	Savepoint *Origin `json:"savepoint,omitempty"`
+	// Args are the job's own arguments: what its program is built with, also by the next leader.
+	Args []string `json:"args,omitempty"`
 	// StartedMillis is when the job was first started, in milliseconds since the epoch.
 	StartedMillis int64 `json:"started_ms,omitempty"`
 }
@@ -111,6 +138,7 @@ func (j *Job) Clone() *Job {
 	}
 	c := *j
 	c.Retained = append([]Pointer(nil), j.Retained...)
+	c.Args = append([]string(nil), j.Args...)
 	if j.Checkpoint != nil {
 		p := *j.Checkpoint
 		c.Checkpoint = &p

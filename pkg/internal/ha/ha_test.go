@@ -26,7 +26,7 @@ func TestStores(t *testing.T) {
 	for name, store := range map[string]ha.Election{"memory": ha.NewMemory(), "file": ha.NewFile(fs.Local{}, filepath.Join(t.TempDir(), "d"))} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
-			l, err := store.Lead(ctx)
+			l, err := store.Lead(ctx, ha.Member{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +64,7 @@ func TestStores(t *testing.T) {
 			if err := l.PutJob(ctx, record("late")); !errors.Is(err, base.ErrFenced) {
 				t.Errorf("a write after the end of the leadership: %v", err)
 			}
-			again, err := store.Lead(ctx)
+			again, err := store.Lead(ctx, ha.Member{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,11 +81,11 @@ func TestStores(t *testing.T) {
 
 func TestSecondProcessIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	l, err := ha.NewFile(fs.Local{}, dir).Lead(t.Context())
+	l, err := ha.NewFile(fs.Local{}, dir).Lead(t.Context(), ha.Member{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = ha.NewFile(fs.Local{}, dir).Lead(t.Context())
+	_, err = ha.NewFile(fs.Local{}, dir).Lead(t.Context(), ha.Member{})
 	if !errors.Is(err, ha.ErrInUse) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "process "+strconv.Itoa(os.Getpid())) {
 		t.Errorf("got %v", err)
 	}
@@ -111,7 +111,7 @@ func TestWhatIsRefused(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			_, err := ha.NewFile(fs.Local{}, dir).Lead(t.Context())
+			_, err := ha.NewFile(fs.Local{}, dir).Lead(t.Context(), ha.Member{})
 			if !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v", err)
 			}
@@ -121,7 +121,7 @@ func TestWhatIsRefused(t *testing.T) {
 
 func TestNewerRecordIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	l, err := ha.NewFile(fs.Local{}, dir).Lead(t.Context())
+	l, err := ha.NewFile(fs.Local{}, dir).Lead(t.Context(), ha.Member{})
 	if err != nil {
 		t.Fatal(err)
 	}

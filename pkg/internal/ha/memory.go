@@ -15,35 +15,80 @@ type Memory struct {
 	mu     sync.Mutex
 	epoch  base.Epoch
 	leader *memoryLeader
-	freed  chan struct{} // closed and replaced when the leadership is free
-	jobs   map[string][]byte
+	// away says that the store is out of reach.
+	away    bool
+	changed chan struct{} // closed and replaced when the leader or away changes
+	jobs    map[string][]byte
 }
 
 // NewMemory returns an empty store.
-func NewMemory() *Memory { return &Memory{freed: make(chan struct{}), jobs: map[string][]byte{}} }
+func NewMemory() *Memory { return &Memory{changed: make(chan struct{}), jobs: map[string][]byte{}} }
+
+func (m *Memory) changeLocked() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
 
 // Lead waits until nobody else leads.
-func (m *Memory) Lead(ctx context.Context) (Leadership, error) {
+func (m *Memory) Lead(ctx context.Context, me Member) (Leadership, error) {
 	for {
 		m.mu.Lock()
-		if m.leader == nil {
+		if m.leader == nil && !m.away && ctx.Err() == nil {
 			m.epoch++
-			l := &memoryLeader{store: m, epoch: m.epoch, lost: make(chan struct{})}
+			l := &memoryLeader{store: m, me: me, epoch: m.epoch, lost: make(chan struct{})}
 			m.leader = l
+			m.changeLocked()
 			m.mu.Unlock()
 			return l, nil
 		}
-		freed := m.freed
+		changed := m.changed
 		m.mu.Unlock()
 		select {
-		case <-freed:
+		case <-changed:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-// Depose ends the present leadership, as the loss of a lease does.
+// Watch tells who leads.
+func (m *Memory) Watch(ctx context.Context, tell func(Member)) error {
+	for first, last := true, (Member{}); ; first = false {
+		m.mu.Lock()
+		var now Member
+		if m.leader != nil && !m.away {
+			now = m.leader.me
+		}
+		changed := m.changed
+		m.mu.Unlock()
+		if first || now != last {
+			tell(now)
+		}
+		last = now
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Peek returns all records.
+func (m *Memory) Peek(context.Context) ([]*Job, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.readLocked()
+}
+
+// Reach takes the store out of everybody's reach, or gives it back.
+func (m *Memory) Reach(possible bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.away = !possible
+	m.changeLocked()
+}
+
+// Depose ends the present leadership, as the loss of a lease does when somebody else takes it.
 func (m *Memory) Depose() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -54,8 +99,7 @@ func (m *Memory) deposeLocked() {
 	if m.leader != nil {
 		close(m.leader.lost)
 		m.leader = nil
-		close(m.freed)
-		m.freed = make(chan struct{})
+		m.changeLocked()
 	}
 }
 
@@ -71,6 +115,7 @@ func (m *Memory) Clone() *Memory {
 
 type memoryLeader struct {
 	store *Memory
+	me    Member
 	epoch base.Epoch
 	lost  chan struct{}
 }
@@ -78,17 +123,45 @@ type memoryLeader struct {
 func (l *memoryLeader) Epoch() base.Epoch     { return l.epoch }
 func (l *memoryLeader) Lost() <-chan struct{} { return l.lost }
 
-func (l *memoryLeader) checkLocked() error {
-	if l.store.leader != l {
-		return fmt.Errorf("epoch %d leads no more: %w", l.epoch, base.ErrFenced)
-	}
-	return nil
+// Err says that it leads no more.
+func (l *memoryLeader) Err() error {
+	return fmt.Errorf("epoch %d leads no more: %w", l.epoch, base.ErrFenced)
 }
 
-func (l *memoryLeader) Job(_ context.Context, name string) (*Job, error) {
+// Holds is false while the store is out of reach.
+func (l *memoryLeader) Holds() (bool, <-chan struct{}) {
 	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	return l.store.leader == l && !l.store.away, l.store.changed
+}
+
+// enter locks the store for a leader that may decide; it waits while it is out of reach.
+func (l *memoryLeader) enter(ctx context.Context) error {
+	for {
+		l.store.mu.Lock()
+		switch {
+		case l.store.leader != l:
+			l.store.mu.Unlock()
+			return l.Err()
+		case !l.store.away:
+			return nil
+		}
+		changed := l.store.changed
+		l.store.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrUnknownOutcome, context.Cause(ctx))
+		}
+	}
+}
+
+func (l *memoryLeader) Job(ctx context.Context, name string) (*Job, error) {
+	if err := l.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer l.store.mu.Unlock()
 	b, ok := l.store.jobs[name]
-	l.store.mu.Unlock()
 	if !ok {
 		return nil, nil //nolint:nilnil // the contract: none is no error
 	}
@@ -96,42 +169,43 @@ func (l *memoryLeader) Job(_ context.Context, name string) (*Job, error) {
 }
 
 func (l *memoryLeader) Jobs(ctx context.Context) ([]*Job, error) {
-	l.store.mu.Lock()
-	names := slices.Sorted(maps.Keys(l.store.jobs))
-	l.store.mu.Unlock()
+	if err := l.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer l.store.mu.Unlock()
+	return l.store.readLocked()
+}
+
+func (m *Memory) readLocked() ([]*Job, error) {
 	var out []*Job
-	for _, name := range names {
-		j, err := l.Job(ctx, name)
+	for _, name := range slices.Sorted(maps.Keys(m.jobs)) {
+		j, err := decode(m.jobs[name], "job "+name)
 		if err != nil {
 			return nil, err
 		}
-		if j != nil {
-			out = append(out, j)
-		}
+		out = append(out, j)
 	}
 	return out, nil
 }
 
-func (l *memoryLeader) PutJob(_ context.Context, j *Job) error {
+func (l *memoryLeader) PutJob(ctx context.Context, j *Job) error {
 	b, err := encode(j)
 	if err != nil {
 		return err
 	}
-	l.store.mu.Lock()
-	defer l.store.mu.Unlock()
-	if err := l.checkLocked(); err != nil {
+	if err := l.enter(ctx); err != nil {
 		return err
 	}
+	defer l.store.mu.Unlock()
 	l.store.jobs[j.Name] = b
 	return nil
 }
 
-func (l *memoryLeader) DeleteJob(_ context.Context, name string) error {
-	l.store.mu.Lock()
-	defer l.store.mu.Unlock()
-	if err := l.checkLocked(); err != nil {
+func (l *memoryLeader) DeleteJob(ctx context.Context, name string) error {
+	if err := l.enter(ctx); err != nil {
 		return err
 	}
+	defer l.store.mu.Unlock()
 	delete(l.store.jobs, name)
 	return nil
 }

@@ -33,6 +33,14 @@ type Config struct {
 	// Network is where it listens, at Address (empty: chosen by the network), and how it reaches TaskManagers.
 	Network grpcrpc.Network
 	Address string
+	// Advertise is the address under which others reach it (the listener's), REST the base URL of its REST server (may be empty): what it publishes when it leads.
+	Advertise, REST string
+	// Recover returns how a job that a leader before it has run goes on: its program, built with args, and its settings; the rest of it is in the store. It is nil
+	// where jobs are only those that are submitted. An error leaves the job as it is, for another leader.
+	Recover func(name string, args []string) (Submission, error)
+	// Led is called, if it is not nil, each time this JobManager begins to lead, when the jobs of the store have been recovered: it may Submit others. ctx ends with the
+	// leadership. Its error ends Run.
+	Led func(ctx context.Context) error
 	// Store is where it campaigns and keeps records; Storage where snapshots lie.
 	Store   ha.Election
 	Storage Storage
@@ -131,7 +139,7 @@ func New(cfg Config) *JobManager {
 
 // Run leads until ctx ends, the leadership is lost or the listener fails: then all jobs are suspended, and it returns when their tasks have been told.
 func (j *JobManager) Run(ctx context.Context) error {
-	lead, err := j.cfg.Store.Lead(ctx)
+	lead, err := j.cfg.Store.Lead(ctx, ha.Member{})
 	if err != nil {
 		if ctx.Err() != nil {
 			err = nil // it was not waited for any longer

@@ -24,7 +24,7 @@ func TestDeafJobManagerEnds(t *testing.T) {
 		if !errors.Is(err, errDeaf) || ctx.Err() != nil {
 			t.Errorf("got %v, at the end of the test: %v", err, ctx.Err() != nil)
 		}
-		next, err := store.Lead(ctx)
+		next, err := store.Lead(ctx, ha.Member{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,9 +30,11 @@ import (
 type Config struct {
 	// ID names this run of the process; another run has another one.
 	ID string
-	// Network reaches the JobManager at JobManager, and is where this process listens, at Address (empty: chosen by the network).
-	Network             grpcrpc.Network
-	Address, JobManager string
+	// Network is where this process listens, at Address (empty: chosen by the network), and how it reaches JobManagers.
+	Network grpcrpc.Network
+	Address string
+	// JobManagers are the addresses of all JobManagers of the cluster: one of them leads, and each says who.
+	JobManagers []string
 	// Slots is how many slots it offers.
 	Slots int
 	// Program returns the code of a job; an error refuses the deployment.
@@ -116,7 +118,10 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		return fmt.Errorf("task manager %s: %w", t.cfg.ID, err)
 	}
 	server := grpcrpc.NewServer(nil, t)
-	client, err := grpcrpc.Dial(t.cfg.Network, t.cfg.JobManager)
+	if len(t.cfg.JobManagers) == 0 {
+		return errors.Join(fmt.Errorf("task manager %s: no JobManager is named", t.cfg.ID), l.Close())
+	}
+	client, err := grpcrpc.Dial(t.cfg.Network, t.cfg.JobManagers[0])
 	if err != nil {
 		return errors.Join(fmt.Errorf("task manager %s: %w", t.cfg.ID, err), l.Close())
 	}

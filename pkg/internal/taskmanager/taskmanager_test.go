@@ -17,7 +17,7 @@ func TestDeafTaskManagerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		err := taskmanager.New(taskmanager.Config{ID: "tm", Network: deaf{grpcrpc.NewMemory()}, JobManager: "jobmanager"}).Run(ctx)
+		err := taskmanager.New(taskmanager.Config{ID: "tm", Network: deaf{grpcrpc.NewMemory()}, JobManagers: []string{"jobmanager"}}).Run(ctx)
 		if !errors.Is(err, errDeaf) || ctx.Err() != nil {
 			t.Errorf("got %v, at the end of the test: %v", err, ctx.Err() != nil)
 		}
