@@ -72,7 +72,7 @@ func TestPlanted(t *testing.T) {
 		{
 			"dependency outside its owner", checkOwners,
 			"pkg/event/grpc.go", "package event\n\nimport _ \"google.golang.org/grpc\"\n",
-			[]string{`pkg/event/grpc.go:1:1: google.golang.org/grpc may be imported only by ["pkg/internal/pb/..." "pkg/internal/rpc/..."]`},
+			[]string{`pkg/event/grpc.go:1:1: google.golang.org/grpc may be imported only by ["pkg/ha/etcd/..." "pkg/internal/pb/..." "pkg/internal/rpc/..."]`},
 		},
 		{
 			"most specific owner decides", checkOwners,
