@@ -36,6 +36,8 @@ type Options struct {
 	Security *Security
 	// Heap is the size of each broker's heap ("256m").
 	Heap string
+	// Host is the address of this machine at which clients find the brokers (127.0.0.1).
+	Host string
 }
 
 // Security is a listener with SCRAM over TLS.
@@ -145,6 +147,9 @@ func New(ctx context.Context, dir string, o Options) (*Cluster, error) {
 	if o.Heap == "" {
 		o.Heap = "256m"
 	}
+	if o.Host == "" {
+		o.Host = "127.0.0.1"
+	}
 	jars, err := fetch(ctx)
 	if err != nil {
 		return nil, err
@@ -182,7 +187,7 @@ func New(ctx context.Context, dir string, o Options) (*Cluster, error) {
 func (c *Cluster) Bootstrap() string {
 	var out []string
 	for n := range c.nodes {
-		out = append(out, fmt.Sprintf("127.0.0.1:%d", c.ports[n]))
+		out = append(out, fmt.Sprintf("%s:%d", c.opts.Host, c.ports[n]))
 	}
 	return strings.Join(out, ",")
 }
@@ -190,6 +195,11 @@ func (c *Cluster) Bootstrap() string {
 // Kill kills brokers at once (all, or those named, from 0).
 func (c *Cluster) Kill(t testing.TB, nodes ...int) {
 	t.Helper()
+	c.Down(nodes...)
+}
+
+// Down is Kill for programs.
+func (c *Cluster) Down(nodes ...int) {
 	for _, n := range c.pick(nodes) {
 		c.end(n, syscall.SIGKILL)
 	}
@@ -198,17 +208,28 @@ func (c *Cluster) Kill(t testing.TB, nodes ...int) {
 // Restart starts brokers again that were killed, on their old ports and data, and waits until they answer.
 func (c *Cluster) Restart(t testing.TB, nodes ...int) {
 	t.Helper()
-	for _, n := range c.pick(nodes) {
-		if err := c.launch(n); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, n := range c.pick(nodes) {
-		if err := c.await(t.Context(), n); err != nil {
-			t.Fatal(err)
-		}
+	if err := c.Up(t.Context(), nodes...); err != nil {
+		t.Fatal(err)
 	}
 }
+
+// Up is Restart for programs.
+func (c *Cluster) Up(ctx context.Context, nodes ...int) error {
+	for _, n := range c.pick(nodes) {
+		if err := c.launch(n); err != nil {
+			return err
+		}
+	}
+	for _, n := range c.pick(nodes) {
+		if err := c.await(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Pid is the process of a broker, from 0, that runs.
+func (c *Cluster) Pid(node int) int { return c.nodes[node].Process.Pid }
 
 func (c *Cluster) pick(nodes []int) []int {
 	if len(nodes) == 0 {
@@ -322,8 +343,8 @@ func (c *Cluster) configure(ctx context.Context, n int) error {
 	}
 	settings := map[string]any{
 		"process.roles": "broker,controller", "node.id": n + 1, "controller.quorum.voters": strings.Join(voters, ","),
-		"listeners":                      fmt.Sprintf("CLIENTS://127.0.0.1:%d,BROKERS://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", c.ports[n], c.ports[2*count+n], c.ports[count+n]),
-		"advertised.listeners":           fmt.Sprintf("CLIENTS://127.0.0.1:%d,BROKERS://127.0.0.1:%d", c.ports[n], c.ports[2*count+n]),
+		"listeners":                      fmt.Sprintf("CLIENTS://%s:%d,BROKERS://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", c.opts.Host, c.ports[n], c.ports[2*count+n], c.ports[count+n]),
+		"advertised.listeners":           fmt.Sprintf("CLIENTS://%s:%d,BROKERS://127.0.0.1:%d", c.opts.Host, c.ports[n], c.ports[2*count+n]),
 		"listener.security.protocol.map": "CLIENTS:" + protocol + ",BROKERS:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"inter.broker.listener.name":     "BROKERS", "controller.listener.names": "CONTROLLER", "log.dirs": filepath.Join(home, "data"),
 		"offsets.topic.num.partitions": 4, "offsets.topic.replication.factor": replicas,
@@ -393,7 +414,7 @@ func (c *Cluster) await(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	// Its listeners come one after the other.
-	addresses := []string{fmt.Sprintf("127.0.0.1:%d", c.ports[n]), fmt.Sprintf("127.0.0.1:%d", c.ports[2*c.opts.Nodes+n])}
+	addresses := []string{fmt.Sprintf("%s:%d", c.opts.Host, c.ports[n]), fmt.Sprintf("127.0.0.1:%d", c.ports[2*c.opts.Nodes+n])}
 	var d net.Dialer
 	for {
 		conn, err := d.DialContext(ctx, "tcp", addresses[0])
