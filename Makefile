@@ -8,6 +8,11 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 #   make stress DURATION=1h
 ARGS ?=
 DURATION ?= 10m
+# How many faults chaos injects, and what draws them (0: another seed each time):
+#   make chaos FAULTS=300
+#   make chaos SEED=42
+FAULTS ?= 10
+SEED ?= 0
 
 BIN := $(CURDIR)/.bin
 BUF := go tool -modfile=tools/buf/go.mod buf
@@ -41,6 +46,9 @@ test-release: ## The same tests on the code we ship: no invariants, no race dete
 stress: ## Random jobs, faults and restores until DURATION (10m) is over
 	go test -tags invariants,$(TAGS) -run TestMetamorphic -timeout 0 ./pkg/internal/itest -duration $(DURATION)
 
+chaos: ## Faults against real processes and a real Kafka until FAULTS (10) were survived; what was lost, doubled, disordered
+	cd test/eos && go run -tags $(TAGS) ./chaos -faults $(FAULTS) -seed $(SEED)
+
 bench: ## Measure, print a table and the machine; ARGS=--json for machines
 	go run -tags $(TAGS) ./test/bench $(ARGS)
 
@@ -62,4 +70,4 @@ check: ## Fail if generated files are stale
 	@before="$$(git diff; git status --porcelain)"; $(MAKE) generate; \
 	if [ "$$before" != "$$(git diff; git status --porcelain)" ]; then echo "generated files were stale: commit what make generate changed"; git status --short; exit 1; fi
 
-.PHONY: help build run test test-release stress bench lint generate deps check
+.PHONY: help build run test test-release stress chaos bench lint generate deps check

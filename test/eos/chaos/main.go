@@ -1,0 +1,150 @@
+// Command chaos runs the checker's jobs on a real Kafka, injects faults until enough of them were confirmed and healed, and says what was lost, doubled or disordered.
+//
+// It exits with 0 when nothing was, with 1 when something was or the system did not come back, and with 2 when nothing can be said.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rivulet-io/rivulet/test/realkafka"
+
+	"github.com/rivulet-io/rivulet/test/eos"
+)
+
+type options struct {
+	faults, rate, keys   int
+	seed                 uint64
+	interval, mean       time.Duration
+	dir, program, mutant string
+	jobs, guarantee      string
+	kinds                []string
+	keep                 bool
+	log                  io.Writer
+}
+
+// String is the options that lead to the same faults again.
+func (o options) String() string {
+	s := fmt.Sprintf("-seed %d -faults %d -rate %d -keys %d -interval %v -mean %v -jobs %s", o.seed, o.faults, o.rate, o.keys, o.interval, o.mean, o.jobs)
+	if len(o.kinds) > 0 {
+		s += " -kinds " + strings.Join(o.kinds, ",")
+	}
+	if o.guarantee != "exactly-once" {
+		s += " -guarantee " + o.guarantee
+	}
+	if o.mutant != "" {
+		s += " -mutant " + o.mutant
+	}
+	return s
+}
+
+func main() { os.Exit(exit(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// The exit codes.
+const (
+	pass         = 0
+	fail         = 1
+	inconclusive = 2
+)
+
+func exit(args []string, stdout, stderr io.Writer) int {
+	o := options{log: stderr}
+	var which string
+	fs := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	fs.IntVar(&o.faults, "faults", 10, "end after `N` confirmed and healed faults")
+	fs.Uint64Var(&o.seed, "seed", 0, "draw the faults with `SEED` (0: another each time)")
+	fs.IntVar(&o.rate, "rate", 1000, "generate `N` records a second")
+	fs.IntVar(&o.keys, "keys", 100, "of `N` keys")
+	fs.DurationVar(&o.interval, "interval", time.Second, "take a checkpoint each `TIME`")
+	fs.DurationVar(&o.mean, "mean", 3*time.Second, "the mean `TIME` between a recovery and the next fault")
+	fs.StringVar(&o.dir, "dir", "", "keep logs in `DIR` (default: a temporary one, deleted when all is well)")
+	fs.StringVar(&o.program, "program", "", "the job's program is at `PATH` (default: built from this module)")
+	fs.StringVar(&o.jobs, "jobs", "j1,j2,j3,j5,j8", "the `DATAFLOWS` to run")
+	fs.StringVar(&o.guarantee, "guarantee", "exactly-once", "what the sinks promise; at-least-once must be caught")
+	fs.StringVar(&o.mutant, "mutant", "", "break the engine as `NAME` says")
+	fs.StringVar(&which, "kinds", "", "inject only these `KINDS` of faults, separated by commas")
+	fs.BoolVar(&o.keep, "keep", false, "keep the logs when all is well, too")
+	fs.SetOutput(stderr)
+	if err := fs.Parse(args); err != nil {
+		return inconclusive
+	}
+	if which != "" {
+		o.kinds = strings.Split(which, ",")
+	}
+	if o.seed == 0 {
+		o.seed = uint64(time.Now().UnixNano())
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	code, err := session(ctx, o, stdout)
+	if err != nil {
+		fmt.Fprintln(stderr, "chaos:", err)
+	}
+	return code
+}
+
+// session starts what all runs share, and runs.
+func session(ctx context.Context, o options, stdout io.Writer) (code int, err error) {
+	temporary := o.dir == ""
+	if temporary {
+		if o.dir, err = os.MkdirTemp("", "rivulet-chaos-"); err != nil {
+			return inconclusive, err
+		}
+	} else if o.dir, err = filepath.Abs(o.dir); err != nil {
+		return inconclusive, err
+	}
+	defer func() {
+		if temporary && code == pass && !o.keep {
+			err = errors.Join(err, os.RemoveAll(o.dir))
+			return
+		}
+		fmt.Fprintf(stdout, "logs: %s\nagain: cd test/eos && go run ./chaos %s\n", o.dir, o)
+	}()
+	if o.program == "" {
+		o.program = filepath.Join(o.dir, "job")
+		tags := "grpcnotrace"
+		if o.mutant != "" {
+			tags += ",mutants"
+		}
+		cmd := exec.CommandContext(ctx, "go", "build", "-tags", tags, "-o", o.program, "github.com/rivulet-io/rivulet/test/eos/job")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return inconclusive, fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	n, err := newNetwork(ctx)
+	if err != nil {
+		fmt.Fprintln(o.log, "chaos: no links will be cut:", err)
+		n = nil
+	}
+	defer n.close()
+	kafka, err := realkafka.New(ctx, o.dir, realkafka.Options{Heap: "256m", Host: n.address(), Properties: map[string]string{"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}})
+	if err != nil {
+		return inconclusive, err
+	}
+	defer kafka.Close()
+	r, err := execute(ctx, o, kafka, n, chaos(ctx))
+	switch {
+	case errors.Is(err, eos.ErrInconclusive):
+		fmt.Fprintln(stdout, "INCONCLUSIVE")
+		return inconclusive, err
+	case err != nil:
+		return inconclusive, err
+	}
+	r.print(stdout)
+	if !r.passed() {
+		fmt.Fprintf(stdout, "FAIL seed %d\n", o.seed)
+		return fail, nil
+	}
+	fmt.Fprintf(stdout, "PASS seed %d: %d records in, %d faults, %.0f s\n", o.seed, r.Verdict.In, len(r.Faults), r.Seconds)
+	return pass, nil
+}
