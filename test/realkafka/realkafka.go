@@ -352,6 +352,8 @@ func (c *Cluster) configure(ctx context.Context, n int) error {
 		"share.coordinator.state.topic.replication.factor": replicas, "share.coordinator.state.topic.min.isr": 1,
 		"default.replication.factor": replicas, "min.insync.replicas": insync,
 		"group.initial.rebalance.delay.ms": 0, "auto.create.topics.enable": false,
+		// Tests give records times of their own: by those, a broker deletes them half a minute after its start, and every five minutes.
+		"log.retention.ms": -1,
 	}
 	format := []string{"format", "--cluster-id", "rivulet-test-cluster-i", "--config", filepath.Join(home, "server.properties")}
 	if s := c.opts.Security; s != nil {

@@ -8,12 +8,14 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -38,6 +40,8 @@ type broker struct {
 	cl   *kgo.Client
 	auth []kafka.Option // of sources and sinks
 	own  []kgo.Opt      // of the test's own clients
+	// topics are those that the test made.
+	topics *[]string
 }
 
 // newFake starts a kfake; call it inside a bubble.
@@ -48,7 +52,7 @@ func newFake(t *testing.T, opts ...kfake.Opt) *broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &broker{t: t, fake: c, addr: c.ListenAddrs(), dial: network.DialContext}
+	b := &broker{t: t, fake: c, addr: c.ListenAddrs(), dial: network.DialContext, topics: new([]string)}
 	t.Cleanup(c.Close)
 	b.cl = b.client()
 	return b
@@ -73,7 +77,7 @@ func TestMain(m *testing.M) { os.Exit(realkafka.Main(m)) }
 // newReal uses a real broker.
 func newReal(t *testing.T, c *realkafka.Cluster) *broker {
 	t.Helper()
-	b := &broker{t: t, real: c, addr: []string{c.Bootstrap()}}
+	b := &broker{t: t, real: c, addr: []string{c.Bootstrap()}, topics: new([]string)}
 	b.cl = b.client()
 	return b
 }
@@ -138,6 +142,7 @@ func (b *broker) topic(name string, partitions int32, config ...string) {
 	if err != nil || resp.Topics[0].ErrorCode != 0 {
 		b.t.Fatalf("create topic %s: %v %v", name, err, resp)
 	}
+	*b.topics = append(*b.topics, name)
 }
 
 // produce writes values from..to-1 to a partition.
@@ -227,6 +232,26 @@ func (b *broker) ends(topic string, committed bool) map[int32]int64 {
 	return out
 }
 
+// logs says which offsets the broker has of the topics that the test made.
+func (b *broker) logs() string {
+	adm := kadm.NewClient(b.cl)
+	starts, err := adm.ListStartOffsets(context.Background(), *b.topics...)
+	if err != nil {
+		return err.Error()
+	}
+	ends, err := adm.ListEndOffsets(context.Background(), *b.topics...)
+	if err != nil {
+		return err.Error()
+	}
+	var out []string
+	ends.Each(func(o kadm.ListedOffset) {
+		first, _ := starts.Lookup(o.Topic, o.Partition)
+		out = append(out, fmt.Sprintf("%s-%d holds %d to %d", o.Topic, o.Partition, first.Offset, o.Offset))
+	})
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
 // values counts the values of records.
 func values(rs []*kgo.Record) map[string]int {
 	m := map[string]int{}
@@ -264,11 +289,10 @@ func (b *broker) once(topic string, parts, to int) {
 // await waits until readers of committed data see n records: a real broker answers a commit before it writes its markers.
 func (b *broker) await(topic string, n int) {
 	b.t.Helper()
-	b.t.Helper()
 	done := false
 	defer func() {
 		if !done {
-			b.t.Logf("there are %d, and %d uncommitted; open transactions: %v", len(b.read(topic, true)), len(b.read(topic, false)), b.ongoing(""))
+			b.t.Logf("there are %d, and %d uncommitted; open transactions: %v; %s", len(b.read(topic, true)), len(b.read(topic, false)), b.ongoing(""), b.logs())
 		}
 	}()
 	wait(b.t, fmt.Sprintf("%d records", n), func() bool {
@@ -423,16 +447,20 @@ func (p *process) metric(name string) float64 {
 // pass lets time pass in a bubble.
 func pass(d time.Duration) { time.Sleep(d) }
 
-// wait lets time pass until ok.
+// wait lets time pass until ok, a minute at most.
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for step := 10 * time.Millisecond; step < 2*time.Minute; step += step / 20 {
+	const limit = time.Minute
+	start := time.Now()
+	for step := 10 * time.Millisecond; ; step = min(step+step/20, 200*time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(min(step, 200*time.Millisecond))
+		if passed := time.Since(start); passed > limit {
+			t.Fatalf("did not happen within %v: %s", passed.Round(time.Second), what)
+		}
+		time.Sleep(step)
 	}
-	t.Fatalf("did not happen within half a minute: %s", what)
 }
 
 // copyJob copies topic in to topic out.

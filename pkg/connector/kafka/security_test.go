@@ -30,7 +30,7 @@ func TestSecurity(t *testing.T) {
 			"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users": "User:alice;User:ANONYMOUS",
 		},
 	})
-	plainly := &broker{t: t, real: k, addr: []string{k.BootstrapPlain()}}
+	plainly := &broker{t: t, real: k, addr: []string{k.BootstrapPlain()}, topics: new([]string)}
 	plainly.cl = plainly.client()
 	plainly.topic("in", 1)
 	plainly.topic("out", 1)
@@ -39,7 +39,7 @@ func TestSecurity(t *testing.T) {
 	roots.AppendCertsFromPEM(k.Certificate())
 	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	secure := func(opts ...kafka.Option) *broker {
-		return &broker{t: t, real: k, addr: []string{k.Bootstrap()}, auth: opts}
+		return &broker{t: t, real: k, addr: []string{k.Bootstrap()}, auth: opts, topics: new([]string)}
 	}
 	// more waits until n more records are visible than at its making.
 	more := func(t *testing.T) func(n int) {

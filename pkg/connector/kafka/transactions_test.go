@@ -802,7 +802,7 @@ func TestBrokerKilledBetweenPrepareAndCommit(t *testing.T) {
 			return c
 		}
 		c := start()
-		b := &broker{t: t, fake: c, addr: c.ListenAddrs()}
+		b := &broker{t: t, fake: c, addr: c.ListenAddrs(), topics: new([]string)}
 		b.cl = b.client()
 		check(t, b, func() {
 			b.fake.Close()
@@ -820,7 +820,7 @@ func TestUpgradeBetween(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &broker{t: t, fake: c, addr: c.ListenAddrs()}
+		b := &broker{t: t, fake: c, addr: c.ListenAddrs(), topics: new([]string)}
 		b.cl = b.client()
 		return b
 	}
