@@ -1,12 +1,8 @@
-// Command jobmanager will run a Rivulet JobManager as a process of its own.
+// Command jobmanager is a Rivulet JobManager as a process of its own, without a job of its own.
+//
+// A program with a job has this as its command jobmanager: see package app.
 package main
 
-import (
-	"fmt"
-	"os"
-)
+import "github.com/rivulet-io/rivulet/pkg/cli"
 
-func main() {
-	fmt.Fprintln(os.Stderr, "jobmanager: a JobManager as a process of its own comes with the next release; mini runs jobs today (see cmd/mini)")
-	os.Exit(2)
-}
+func main() { cli.Main(cli.Program{Name: "jobmanager", Role: "jobmanager"}) }

@@ -33,6 +33,8 @@ type Program struct {
 	Flags *flag.FlagSet
 	// Build makes the job's streams, when the options are known; nil for a process without a job.
 	Build func(env *stream.Env) error
+	// Role is a command that the process always runs, as if it were its first argument: "jobmanager" or "taskmanager". Empty for one that the user chooses.
+	Role string
 }
 
 // Exit codes.
@@ -69,38 +71,53 @@ func Run(ctx context.Context, p Program, args []string, stdout, stderr io.Writer
 	if p.Name == "" {
 		p.Name = filepath.Base(os.Args[0])
 	}
+	env := commandEnv{program: p.Name, main: p, stdout: stdout, stderr: stderr}
+	if c, ok := commands[p.Role]; ok {
+		return c.run(ctx, env, args)
+	}
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		if c, ok := commands[args[0]]; ok {
-			return c.run(ctx, commandEnv{program: p.Name, stdout: stdout, stderr: stderr}, args[1:])
+			return c.run(ctx, env, args[1:])
 		}
 		if p.Build == nil || p.Flags == nil {
 			fmt.Fprintf(stderr, "%s: unknown command %q%s\n", p.Name, args[0], didYouMean(args[0], commandNames(), ""))
 			return exitUsage
 		}
 	}
-	o, fs, err := parse(p.Name, p.Flags, args)
+	return serve(ctx, p, mini, args, stdout, stderr)
+}
+
+// serve runs the process in a role.
+func serve(ctx context.Context, p Program, r role, args []string, stdout, stderr io.Writer) int {
+	flags := p.Flags
+	if r == taskManager {
+		flags = nil // the job's own options come with it
+	}
+	o, fs, err := parse(p.Name, r, flags, args)
 	if err != nil {
 		return fail(stderr, p.Name, err)
 	}
 	if o.help {
-		usage(stdout, p.Name, fs, p.Flags, p.Build == nil)
+		name := p.Name
+		if r != mini && p.Role == "" {
+			name += " " + map[role]string{jobManager: "jobmanager", taskManager: "taskmanager"}[r]
+		}
+		usage(stdout, name, r, fs, flags, p.Build == nil)
 		return exitOK
 	}
 	if o.version {
 		fmt.Fprintf(stdout, "%s, built on Rivulet %s\n", p.Name, cluster.Version)
 		return exitOK
 	}
-	cfg := cluster.MiniConfig{
-		DataDir: o.DataDir, Settings: o.Settings, MemoryLimit: int64(o.Memory), KeepRunning: p.Build == nil,
-	}
-	if p.Build != nil {
-		cfg.Jobs = []cluster.Job{{
+	var jobs []cluster.Job
+	if p.Build != nil && r != taskManager {
+		jobs = []cluster.Job{{
 			Name: o.Name, Build: p.Build, Args: o.Args, FromSavepoint: o.FromSavepoint, Claim: o.Claim, Fresh: o.Fresh,
 			AllowNonRestoredState: o.AllowNonRestoredState, AllowDuplicates: o.AllowDuplicates,
 		}}
 	}
 	if o.Check {
-		return check(ctx, cfg, stdout, stderr, p.Name)
+		return check(ctx, cluster.MiniConfig{Jobs: jobs, DataDir: o.DataDir, Settings: o.Settings}, stdout, stderr, p.Name)
 	}
 	if o.RESTAddress != "off" {
 		if o.listener, err = rest.Listen(ctx, o.RESTAddress, o.restPorts...); err != nil {
@@ -116,12 +133,8 @@ func Run(ctx context.Context, p Program, args []string, stdout, stderr io.Writer
 		}
 		defer print.Redirect(out, console)()
 	}
-	cfg.Logger = slog.New(slog.NewTextHandler(console, &slog.HandlerOptions{Level: o.logLevel}))
-	cfg.Services = append(cfg.Services, func(ctx context.Context, m *cluster.Mini) error { return progress(ctx, m, console, cfg.Logger) })
-	for _, s := range services {
-		cfg.Services = append(cfg.Services, func(ctx context.Context, m *cluster.Mini) error { return s(ctx, o, m, cfg.Logger) })
-	}
-	err = cluster.RunMini(ctx, cfg)
+	log := slog.New(slog.NewTextHandler(console, &slog.HandlerOptions{Level: o.logLevel}))
+	err = o.run(ctx, p, jobs, console, log)
 	console.draw(nil)
 	if err != nil {
 		return fail(stderr, p.Name, err)
@@ -129,8 +142,48 @@ func Run(ctx context.Context, p Program, args []string, stdout, stderr io.Writer
 	return exitOK
 }
 
-// services run beside every cluster; packages that serve it add themselves (init of their files).
-var services []func(ctx context.Context, o *Options, m *cluster.Mini, log *slog.Logger) error
+// run runs the process until it ends.
+func (o *Options) run(ctx context.Context, p Program, jobs []cluster.Job, console *console, log *slog.Logger) error {
+	if o.role == taskManager {
+		return cluster.RunTaskManager(ctx, cluster.TaskManagerConfig{
+			Build: rebuild(p), JobManagers: o.JobManagers, Address: o.RPCAddress, Slots: o.Slots, Settings: o.Settings, MemoryLimit: int64(o.Memory), Logger: log,
+		})
+	}
+	beside := []func(context.Context, *cluster.Host) error{
+		func(ctx context.Context, h *cluster.Host) error { return progress(ctx, h, console, log) },
+		func(ctx context.Context, h *cluster.Host) error { return serveREST(ctx, o, h, log) },
+	}
+	keep := p.Build == nil
+	if o.role == jobManager {
+		return cluster.RunJobManager(ctx, cluster.JobManagerConfig{
+			Jobs: jobs, DataDir: o.DataDir, Settings: o.Settings, Address: o.RPCAddress, MemoryLimit: int64(o.Memory), KeepRunning: keep, Services: beside, Logger: log,
+		})
+	}
+	return cluster.RunMini(ctx, cluster.MiniConfig{
+		Jobs: jobs, DataDir: o.DataDir, Settings: o.Settings, MemoryLimit: int64(o.Memory), KeepRunning: keep, Services: beside, Logger: log,
+	})
+}
+
+// rebuild returns the program's Build for arguments that come with a job: they are set as if the process had been started with them. Builds must not run at the same time.
+func rebuild(p Program) func(*stream.Env) error {
+	if p.Build == nil || p.Flags == nil {
+		return p.Build
+	}
+	return func(env *stream.Env) error {
+		var errs []error
+		p.Flags.VisitAll(func(f *flag.Flag) {
+			if f.Value.String() != f.DefValue {
+				errs = append(errs, f.Value.Set(f.DefValue))
+			}
+		})
+		p.Flags.Init(p.Flags.Name(), flag.ContinueOnError)
+		p.Flags.SetOutput(io.Discard)
+		if err := errors.Join(append(errs, p.Flags.Parse(env.Args()))...); err != nil {
+			return fmt.Errorf("the job's arguments %q: %w", env.Args(), err)
+		}
+		return p.Build(env)
+	}
+}
 
 // fail says what went wrong and returns the exit code.
 func fail(w io.Writer, name string, err error) int {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -17,20 +16,22 @@ type command struct {
 
 // commandEnv is what a command may use.
 type commandEnv struct {
-	// program is the program's name, as in "Usage: program list".
+	// program is the program's name, as in "Usage: program list", and main the whole of it.
 	program        string
+	main           Program
 	stdout, stderr io.Writer
 }
 
-// commands are all of them. Client commands add themselves (init of their files).
-var commands = map[string]command{
-	"jobmanager":  {summary: "run as a JobManager of its own: comes with the next release", run: later},
-	"taskmanager": {summary: "run as a TaskManager of its own: comes with the next release", run: later},
-}
+// commands are all of them. They add themselves (init of their files).
+var commands = map[string]command{}
 
-func later(_ context.Context, env commandEnv, _ []string) int {
-	fmt.Fprintf(env.stderr, "%s: JobManager and TaskManager as processes of their own come with the next release; without a command the job runs here, in one process\n", env.program)
-	return exitUsage
+func init() {
+	commands["jobmanager"] = command{summary: "run as the JobManager of a cluster; --help shows its options", run: func(ctx context.Context, env commandEnv, args []string) int {
+		return serve(ctx, env.main, jobManager, args, env.stdout, env.stderr)
+	}}
+	commands["taskmanager"] = command{summary: "run as a TaskManager of a cluster; --help shows its options", run: func(ctx context.Context, env commandEnv, args []string) int {
+		return serve(ctx, env.main, taskManager, args, env.stdout, env.stderr)
+	}}
 }
 
 func commandNames() []string { return slices.Sorted(maps.Keys(commands)) }

@@ -15,7 +15,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
-	"github.com/rivulet-io/rivulet/pkg/metrics"
+	planv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/plan/v1"
 )
 
 // console is where log lines go; on a terminal, progress lines stay below them. It is safe for concurrent use.
@@ -77,7 +77,7 @@ const (
 )
 
 // progress shows how the jobs get on, until ctx ends.
-func progress(ctx context.Context, m *cluster.Mini, c *console, log *slog.Logger) error {
+func progress(ctx context.Context, h *cluster.Host, c *console, log *slog.Logger) error {
 	interval := logInterval
 	if c.live {
 		interval = drawInterval
@@ -93,14 +93,14 @@ func progress(ctx context.Context, m *cluster.Mini, c *console, log *slog.Logger
 			return nil
 		}
 		now := time.Now()
-		samples := sampleJobs(m)
+		samples := sampleJobs(ctx, h)
 		var lines []string
-		for _, j := range m.JobManager().Jobs() {
+		for _, j := range h.JobManager().Jobs() {
 			s := samples[j.ID]
 			seconds := now.Sub(last).Seconds()
 			in := math.Max(0, s.in-previous[j.ID].in) / seconds
 			out := math.Max(0, s.out-previous[j.ID].out) / seconds
-			chk, age, took := lastCheckpoint(m, j.ID, now)
+			chk, age, took := lastCheckpoint(h, j.ID, now)
 			if c.live {
 				lines = append(lines, progressLine(j.Name, j.State, in, out, chk, age, took, s.lag))
 				continue
@@ -156,65 +156,47 @@ type sample struct {
 	lag     float64 // -1 for unknown
 }
 
-// sampleJobs adds up what sources emitted and what sinks took.
-func sampleJobs(m *cluster.Mini) map[base.JobID]sample {
-	sources, sinks := map[string]bool{}, map[string]bool{}
-	ids := m.Jobs()
+// sampleJobs adds up what sources emitted and what sinks took. It asks the TaskManagers.
+func sampleJobs(ctx context.Context, h *cluster.Host) map[base.JobID]sample {
 	out := map[base.JobID]sample{}
-	byText := map[string]base.JobID{}
-	for _, id := range ids {
-		byText[id.String()] = id
-		out[id] = sample{lag: -1}
-		d, err := m.JobManager().Job(id)
+	for _, id := range h.Jobs() {
+		s := sample{lag: -1}
+		d, err := h.JobManager().Job(id)
 		if err != nil {
 			continue
 		}
+		type operator struct {
+			vertex base.VertexID
+			name   string
+		}
+		kinds := map[operator]planv1.Kind{}
 		for _, v := range d.Graph.GetVertices() {
 			for _, op := range v.GetOperators() {
-				key := id.String() + base.OperatorID(op.GetId()).String()
-				switch op.GetKind() {
-				case 1:
-					sources[key] = true
-				case 3:
-					sinks[key] = true
-				default:
-				}
+				kinds[operator{base.VertexID(v.GetId()), op.GetName()}] = op.GetKind()
 			}
 		}
-	}
-	m.Metrics().Each(func(v metrics.Value) {
-		if v.Scope != metrics.ScopeOperator {
-			return
+		metrics, err := h.JobManager().Metrics(ctx, id)
+		if err != nil {
+			continue
 		}
-		var job, op string
-		for _, l := range v.Labels {
-			switch l.Name {
-			case "job_id":
-				job = l.Value
-			case "operator_id":
-				op = l.Value
+		for _, m := range metrics {
+			kind := kinds[operator{m.Task.Vertex, m.Operator}]
+			switch {
+			case m.Name == "numRecordsOut" && kind == planv1.Kind_KIND_SOURCE:
+				s.in += m.Value
+			case m.Name == "numRecordsIn" && kind == planv1.Kind_KIND_SINK:
+				s.out += m.Value
+			case m.Name == "pendingRecords" && kind == planv1.Kind_KIND_SOURCE && m.Value >= 0:
+				s.lag = math.Max(s.lag, 0) + m.Value
 			}
-		}
-		id, ok := byText[job]
-		if !ok {
-			return
-		}
-		s := out[id]
-		switch {
-		case v.Name == "numRecordsOut" && sources[job+op]:
-			s.in += v.Number
-		case v.Name == "numRecordsIn" && sinks[job+op]:
-			s.out += v.Number
-		case v.Name == "pendingRecords" && sources[job+op] && v.Number >= 0:
-			s.lag = math.Max(s.lag, 0) + v.Number
 		}
 		out[id] = s
-	})
+	}
 	return out
 }
 
-func lastCheckpoint(m *cluster.Mini, id base.JobID, now time.Time) (chk int64, age, took time.Duration) {
-	_ = m.JobManager().Checkpoints(id, func(s *checkpoint.Stats) { // a job that is gone has none
+func lastCheckpoint(h *cluster.Host, id base.JobID, now time.Time) (chk int64, age, took time.Duration) {
+	_ = h.JobManager().Checkpoints(id, func(s *checkpoint.Stats) { // a job that is gone has none
 		if r := s.LatestCompleted; r != nil {
 			chk, age, took = int64(r.ID), now.Sub(r.End), r.Duration()
 		}

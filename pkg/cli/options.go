@@ -29,6 +29,11 @@ type Options struct {
 	AllowNonRestoredState, AllowDuplicates, Fresh, Check bool
 	// RESTAddress is --rest-address, HOST:PORT; "off" is no REST.
 	RESTAddress string
+	// RPCAddress is --rpc-address, HOST:PORT: where the other processes of the cluster find this one.
+	RPCAddress string
+	// JobManagers are those of --jobmanager; Slots is --slots.
+	JobManagers []string
+	Slots       int
 	// Settings are those of -D, in their order.
 	Settings []config.Setting
 	// Config is Settings, checked.
@@ -36,11 +41,25 @@ type Options struct {
 	// Args are the job's own options and arguments, as they were given: what a TaskManager needs to build the same graph.
 	Args []string
 
+	role          role
+	jobManagers   string // as they were given
 	logLevel      slog.Level
 	restPorts     []int        // to try when that of RESTAddress is taken
 	listener      net.Listener // of REST, opened before anything starts; nil for none
 	version, help bool
 }
+
+// role is what a process is in a cluster.
+type role int
+
+const (
+	mini        role = iota // all of it
+	jobManager              // the JobManager
+	taskManager             // a TaskManager
+)
+
+// defaultRPC is where a JobManager listens for TaskManagers, and they look for it, when nothing else is said.
+const defaultRPC = "127.0.0.1:6123"
 
 // defaultREST is where REST listens when nothing else is said: on loopback, since it needs no password.
 const defaultREST = "127.0.0.1:8081"
@@ -49,8 +68,8 @@ const defaultREST = "127.0.0.1:8081"
 var errUsage = errors.New("usage")
 
 // parse reads a command line: the process's options, and those that job defined for itself (nil for none).
-func parse(name string, job *flag.FlagSet, args []string) (*Options, *flag.FlagSet, error) {
-	o := &Options{Name: name}
+func parse(name string, r role, job *flag.FlagSet, args []string) (*Options, *flag.FlagSet, error) {
+	o := &Options{Name: name, role: r}
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
@@ -84,6 +103,9 @@ func parse(name string, job *flag.FlagSet, args []string) (*Options, *flag.FlagS
 			o.Args = append(o.Args, "--"+f.Name+"="+f.Value.String())
 		}
 	})
+	if fs.NArg() > 0 && strings.HasPrefix(fs.Arg(0), "-") {
+		o.Args = append(o.Args, "--") // it is no option, wherever it is read again
+	}
 	o.Args = append(o.Args, fs.Args()...)
 	if job != nil {
 		// What is left over is the job's: its flag.Args. Its own flags are set already.
@@ -96,8 +118,22 @@ func parse(name string, job *flag.FlagSet, args []string) (*Options, *flag.FlagS
 
 // define defines the process's options.
 func (o *Options) define(fs *flag.FlagSet) {
-	fs.StringVar(&o.DataDir, "data-dir", "", "keep checkpoints, savepoints and what is known of the job in `DIR`; one process uses it at a time (default ./rivulet-data/"+o.Name+")")
 	fs.Var((*bytesValue)(&o.Memory), "memory", "the process's resident total, a `SIZE` such as 256MB: the job FAILS with a message at 90 % of it instead of being killed (default: starts at 48MB and grows with the state)")
+	fs.Var(&settingsValue{o}, "D", "set an option of Flink's, `KEY=VALUE`, such as -D parallelism.default=4; may be repeated")
+	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log `LEVEL` and above: debug, info, warn or error")
+	fs.BoolVar(&o.version, "version", false, "print the version and exit")
+	if o.role == taskManager {
+		fs.StringVar(&o.DataDir, "data-dir", "", "keep what this process can make again in `DIR`; one process uses it at a time (default: none is kept)")
+		fs.StringVar(&o.jobManagers, "jobmanager", defaultRPC, "register with the JobManager at `HOST:PORT`; several, separated by commas, are asked for the one that leads")
+		fs.IntVar(&o.Slots, "slots", 0, "offer `N` slots: each runs one subtask of every vertex (default 1, or taskmanager.numberOfTaskSlots)")
+		fs.StringVar(&o.RPCAddress, "rpc-address", "", "be found by the JobManager and other TaskManagers at `HOST:PORT` (default: a free port of the address by which this machine reaches the JobManager)")
+		fs.StringVar(&o.RESTAddress, "rest-address", "127.0.0.1:0", "serve health and metrics at `HOST:PORT`; \"off\" serves none")
+		return
+	}
+	if o.role == jobManager {
+		fs.StringVar(&o.RPCAddress, "rpc-address", defaultRPC, "be found by TaskManagers at `HOST:PORT`")
+	}
+	fs.StringVar(&o.DataDir, "data-dir", "", "keep checkpoints, savepoints and what is known of the job in `DIR`; one process uses it at a time (default ./rivulet-data/"+o.Name+")")
 	fs.StringVar(&o.FromSavepoint, "from-savepoint", "", "start from the savepoint or checkpoint in the directory `PATH`")
 	fs.BoolVar(&o.Claim, "claim", false, "make the savepoint the job's own: it is deleted when it is not needed any more")
 	fs.BoolVar(&o.AllowNonRestoredState, "allow-non-restored-state", false, "start although the program has no operator for some of the stored state, which is dropped")
@@ -105,9 +141,6 @@ func (o *Options) define(fs *flag.FlagSet) {
 	fs.BoolVar(&o.Fresh, "fresh", false, "start without the state that the job has in the data directory, and even if the job has ended")
 	fs.BoolVar(&o.Check, "check", false, "compare the program with the state that it would start from, print what is kept, new, dropped and refused, and exit (0 when it can start)")
 	fs.StringVar(&o.RESTAddress, "rest-address", defaultREST, "serve REST and metrics at `HOST:PORT`; \"off\" serves none")
-	fs.Var(&settingsValue{o}, "D", "set an option of Flink's, `KEY=VALUE`, such as -D parallelism.default=4; may be repeated")
-	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log `LEVEL` and above: debug, info, warn or error")
-	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 }
 
 // finish checks what was read, and fills in what follows from -D.
@@ -143,9 +176,18 @@ func (o *Options) finish(fs *flag.FlagSet) error {
 	if o.Memory != 0 && o.Memory < least {
 		errs = append(errs, fmt.Errorf("--memory %s: want at least 24MB", o.Memory))
 	}
-	if !given["rest-address"] {
+	if !given["rest-address"] && o.role != taskManager {
 		o.RESTAddress, o.restPorts, err = restAddress(o.Config)
 		errs = append(errs, err)
+	}
+	if o.role == taskManager {
+		o.JobManagers = strings.Split(o.jobManagers, ",")
+		for _, a := range o.JobManagers {
+			errs = append(errs, hostPort("--jobmanager", a))
+		}
+	}
+	if o.RPCAddress != "" {
+		errs = append(errs, hostPort("--rpc-address", o.RPCAddress))
 	}
 	if o.RESTAddress != "off" {
 		if _, _, err := net.SplitHostPort(o.RESTAddress); err != nil {
@@ -156,7 +198,7 @@ func (o *Options) finish(fs *flag.FlagSet) error {
 		o.Name, err = config.Get(o.Config, config.JobName)
 		errs = append(errs, err)
 	}
-	if o.DataDir == "" {
+	if o.DataDir == "" && o.role != taskManager {
 		o.DataDir = "rivulet-data/" + dirName(o.Name)
 	}
 	if o.Fresh && o.Check {
@@ -164,6 +206,13 @@ func (o *Options) finish(fs *flag.FlagSet) error {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return nil
+}
+
+func hostPort(option, address string) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return fmt.Errorf("%s %q: want HOST:PORT, such as %s", option, address, defaultRPC)
 	}
 	return nil
 }
@@ -307,11 +356,18 @@ func (v *settingsValue) Set(s string) error {
 }
 
 // usage writes --help.
-func usage(w io.Writer, name string, fs, job *flag.FlagSet, jobless bool) {
+func usage(w io.Writer, name string, r role, fs, job *flag.FlagSet, jobless bool) {
 	var b strings.Builder
-	if jobless {
+	switch {
+	case r == jobManager && jobless:
+		fmt.Fprintf(&b, "Usage: %s [OPTIONS]\n\nRuns the JobManager of a cluster until it is terminated. TaskManagers find it at --rpc-address.\n", name)
+	case r == jobManager:
+		fmt.Fprintf(&b, "Usage: %s [OPTIONS]\n\nRuns the JobManager of the job, and the job on the TaskManagers that find it at --rpc-address, until the job ends. SIGTERM suspends it: the next start goes on where it was.\n", name)
+	case r == taskManager:
+		fmt.Fprintf(&b, "Usage: %s [OPTIONS]\n\nRuns tasks for the JobManager until it is terminated. The job's own options come from there.\n", name)
+	case jobless:
 		fmt.Fprintf(&b, "Usage: %s [OPTIONS]\n       %s COMMAND [ARGUMENTS]\n\nRuns a Rivulet cluster in this process until it is terminated.\n", name, name)
-	} else {
+	default:
 		fmt.Fprintf(&b, "Usage: %s [OPTIONS]\n       %s COMMAND [ARGUMENTS]\n\nRuns the job in this process until it ends. SIGTERM suspends it: the next start goes on where it was.\n", name, name)
 	}
 	section := func(title string, want func(string) bool) {
@@ -323,9 +379,11 @@ func usage(w io.Writer, name string, fs, job *flag.FlagSet, jobless bool) {
 	own := func(n string) bool { return job != nil && job.Lookup(n) != nil }
 	section("Options of the job:", own)
 	section("Options of the process:", func(n string) bool { return !own(n) })
-	b.WriteString("\nCommands:\n")
-	for _, n := range commandNames() {
-		fmt.Fprintf(&b, "  %-22s %s\n", n, commands[n].summary)
+	if r == mini {
+		b.WriteString("\nCommands:\n")
+		for _, n := range commandNames() {
+			fmt.Fprintf(&b, "  %-22s %s\n", n, commands[n].summary)
+		}
 	}
 	_, _ = io.WriteString(w, b.String())
 }

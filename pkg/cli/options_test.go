@@ -23,7 +23,7 @@ func jobFlags() (*flag.FlagSet, *string) {
 
 func TestParse(t *testing.T) {
 	fs, topic := jobFlags()
-	o, _, err := parse("visits", fs, []string{
+	o, _, err := parse("visits", mini, fs, []string{
 		"--topic=t1", "-Dparallelism.default=4", "-D", "pipeline.object-reuse=true", "--memory", "64MB", "--data-dir", "/d", "--fresh", "--from-savepoint=/sp", "--rest-address", "off", "--", "rest", "-x",
 	})
 	if err != nil {
@@ -44,14 +44,14 @@ func TestParse(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	o, _, err := parse("visits", nil, nil)
+	o, _, err := parse("visits", mini, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.DataDir != "rivulet-data/visits" || o.Memory != 0 || o.RESTAddress != "127.0.0.1:8081" || o.Fresh || o.Claim {
 		t.Errorf("%+v", o)
 	}
-	o, _, err = parse("visits", nil, []string{
+	o, _, err = parse("visits", mini, nil, []string{
 		"-Dpipeline.name=a/b", "-Drest.port=9000", "-Dexecution.state-recovery.path=/sp", "-Dexecution.state-recovery.claim-mode=CLAIM",
 		"-Dexecution.state-recovery.ignore-unclaimed-state=true", "-Dtaskmanager.memory.process.size=1g",
 	})
@@ -79,7 +79,9 @@ func TestRefused(t *testing.T) {
 		{"size", "want a whole number and a unit", []string{"--memory", "lots"}},
 		{"address", "want HOST:PORT", []string{"--rest-address", "8081"}},
 		{"together", "a fresh start has no state", []string{"--fresh", "--check"}},
-		{"roles", "come with the next release", []string{"jobmanager"}},
+		{"rpc address", "--rpc-address \"6123\": want HOST:PORT", []string{"jobmanager", "--rpc-address", "6123"}},
+		{"jobmanager", "--jobmanager \"b\": want HOST:PORT", []string{"taskmanager", "--jobmanager", "a:1,b"}},
+		{"job's own at a task manager", "unknown option --topic", []string{"taskmanager", "--topic", "x"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fs, _ := jobFlags()
@@ -107,9 +109,17 @@ var update = flag.Bool("update", false, "write testdata anew")
 
 func TestHelp(t *testing.T) {
 	fs, _ := jobFlags()
-	for name, p := range map[string]Program{"job": {Name: "visits", Flags: fs, Build: noJob}, "mini": {Name: "mini"}} {
+	job := Program{Name: "visits", Flags: fs, Build: noJob}
+	for name, c := range map[string]struct {
+		p    Program
+		args []string
+	}{
+		"job": {job, nil}, "mini": {Program{Name: "mini"}, nil},
+		"job-jobmanager": {job, []string{"jobmanager"}}, "job-taskmanager": {job, []string{"taskmanager"}},
+		"jobmanager": {Program{Name: "jobmanager", Role: "jobmanager"}, nil}, "taskmanager": {Program{Name: "taskmanager", Role: "taskmanager"}, nil},
+	} {
 		var stdout, stderr bytes.Buffer
-		if code := Run(t.Context(), p, []string{"--help"}, &stdout, &stderr); code != exitOK || stderr.Len() > 0 {
+		if code := Run(t.Context(), c.p, append(c.args, "--help"), &stdout, &stderr); code != exitOK || stderr.Len() > 0 {
 			t.Fatalf("exit %d: %s", code, stderr.String())
 		}
 		file := filepath.Join("testdata", "help-"+name+".txt")

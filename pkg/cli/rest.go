@@ -12,16 +12,14 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/metrics/prometheus"
 )
 
-func init() { services = append(services, serveREST) }
-
 // serveREST serves what the process knows, on the listener that was opened before anything started.
-func serveREST(ctx context.Context, o *Options, m *cluster.Mini, log *slog.Logger) error {
+func serveREST(ctx context.Context, o *Options, h *cluster.Host, log *slog.Logger) error {
 	if o.listener == nil {
 		return nil
 	}
 	cfg := rest.Config{
-		JobManager: m.JobManager(), Metrics: m.Metrics(), Config: m.Config(), Version: cluster.Version, Roots: roots(o),
-		Handlers: map[string]http.Handler{"/metrics": prometheus.Handler(m.Metrics())}, Logger: log,
+		JobManager: h.JobManager(), Metrics: h.Metrics(), Config: h.Config(), Version: cluster.Version, Roots: roots(o),
+		Handlers: map[string]http.Handler{"/metrics": prometheus.Handler(h.Metrics())}, Logger: log,
 	}
 	s, err := rest.New(o.listener, cfg)
 	if err != nil {

@@ -27,15 +27,24 @@ const (
 // heapLimit is what the Go runtime may use of a process's resident total, in bytes.
 func heapLimit(total int64) int64 { return max(total-outside, total/2) }
 
-// watchMemory keeps the process within its memory. With a limit: the collector works against the limit, and when what is alive needs 90 % of it, the jobs FAIL
-// with a message, instead of the process being killed. Without: the collector's limit starts at 48 MB and grows with what is alive.
-//
-// GOMEMLIMIT and GOGC, when the user has set them, are left alone.
-func (m *Mini) watchMemory(ctx context.Context) {
-	if m.cfg.Memory != nil {
+// watchMemory keeps the process within its memory: jobs that need more FAIL.
+func (h *Host) watchMemory(ctx context.Context) {
+	if h.place.memory {
 		return // tests share a process
 	}
-	hard := m.cfg.MemoryLimit
+	watchMemory(ctx, h.cfg.MemoryLimit, h.registry, func(err error) {
+		h.log.Error("memory", slog.Any("err", err))
+		for _, id := range h.Jobs() {
+			h.jm.Fail(id, err)
+		}
+	})
+}
+
+// watchMemory keeps a process within its memory. With a limit, hard, in bytes: the collector works against the limit, and when what is alive needs 90 % of it, fail is called
+// once with a message, instead of the process being killed. Without: the collector's limit starts at 48 MB and grows with what is alive.
+//
+// GOMEMLIMIT and GOGC, when the user has set them, are left alone.
+func watchMemory(ctx context.Context, hard int64, registry *metrics.Registry, fail func(error)) {
 	limit := hard
 	if limit <= 0 {
 		limit = startLimit
@@ -73,7 +82,7 @@ func (m *Mini) watchMemory(ctx context.Context) {
 			continue
 		}
 		// State knows what it takes now, also what was made since the last collection.
-		name, bytes, all := m.mostState()
+		name, bytes, all := mostState(registry)
 		if live = max(live, all); live < heapLimit(hard)/10*9 {
 			continue
 		}
@@ -81,20 +90,16 @@ func (m *Mini) watchMemory(ctx context.Context) {
 		if name != "" {
 			what = fmt.Sprintf("; the operator with the most state is %s, with %d MB", name, bytes>>20)
 		}
-		err := fmt.Errorf("out of memory: %d MB of the process's %d MB (--memory) are in use%s; give it more memory, or keep less state", live>>20, hard>>20, what)
-		m.log.Error("memory", slog.Any("err", err))
-		for _, id := range m.Jobs() {
-			m.jm.Fail(id, err)
-		}
+		fail(fmt.Errorf("out of memory: %d MB of the process's %d MB (--memory) are in use%s; give it more memory, or keep less state", live>>20, hard>>20, what))
 		return
 	}
 }
 
 // mostState names the operator that keeps the most state, of all its subtasks together, and says how much all of them keep, in bytes.
-func (m *Mini) mostState() (name string, bytes, all int64) {
+func mostState(registry *metrics.Registry) (name string, bytes, all int64) {
 	type operator struct{ job, id string }
 	sums := map[operator]int64{}
-	m.registry.Each(func(v metrics.Value) {
+	registry.Each(func(v metrics.Value) {
 		if v.Name != task.StateBytes {
 			return
 		}

@@ -10,22 +10,26 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/storage"
 )
 
-// place is where a mini keeps everything: in a directory of the machine, or in memory.
+// place is where a process with a JobManager keeps everything: in a directory of the machine, or in memory.
 type place struct {
 	ha *ha.File
 	*storage.Storage
 	root string // as a URI
+	// memory says that it is in memory.
+	memory bool
 }
 
 // open finds the place of a configuration. It does no I/O.
-func (cfg *MiniConfig) open() (*place, error) {
-	if cfg.Memory != nil {
-		return newPlace("mem", cfg.Memory.fsys(), memoryDir), nil
+func (cfg *MiniConfig) open() (*place, error) { return openPlace(cfg.DataDir, cfg.Memory) }
+
+func openPlace(dataDir string, memory *Memory) (*place, error) {
+	if memory != nil {
+		return newPlace("mem", memory.fsys(), memoryDir), nil
 	}
-	if cfg.DataDir == "" {
+	if dataDir == "" {
 		return nil, errors.New("no data directory")
 	}
-	dir, err := filepath.Abs(cfg.DataDir)
+	dir, err := filepath.Abs(dataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +39,7 @@ func (cfg *MiniConfig) open() (*place, error) {
 func newPlace(scheme string, fsys fs.FS, dir string) *place {
 	schemes := map[string]fs.FS{"file": fs.Local{}}
 	schemes[scheme] = fsys
-	return &place{ha: ha.NewFile(fsys, dir), Storage: storage.New(schemes), root: scheme + "://" + dir}
+	return &place{ha: ha.NewFile(fsys, dir), Storage: storage.New(schemes), root: scheme + "://" + dir, memory: scheme == "mem"}
 }
 
 // memoryDir is the data directory in a Memory.

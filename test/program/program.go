@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"syscall"
 	"testing"
@@ -109,6 +110,65 @@ func (p *Process) Await(what string, ok func(output string) bool) {
 			p.t.Fatalf("did not happen within %v: %s", limit, what)
 		}
 	}
+}
+
+// Find waits until the output has what the expression finds, and returns its first group.
+func (p *Process) Find(what, expression string) string {
+	p.t.Helper()
+	re, found := regexp.MustCompile(expression), ""
+	p.Await(what, func(output string) bool {
+		m := re.FindStringSubmatch(output)
+		if m != nil {
+			found = m[1]
+		}
+		return m != nil
+	})
+	return found
+}
+
+// Cluster is a JobManager and TaskManagers of one program, as processes of their own on loopback.
+type Cluster struct {
+	JobManager   *Process
+	TaskManagers []*Process
+	// Address is where the JobManager is found by TaskManagers.
+	Address string
+
+	t      testing.TB
+	dir    string
+	jmArgs []string
+}
+
+// StartCluster starts a JobManager with arguments, which is given ports and a data directory of its own, and TaskManagers of one slot.
+func StartCluster(t testing.TB, taskManagers int, args ...string) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, dir: t.TempDir(), jmArgs: append([]string{"--data-dir", DataDir(t)}, args...)}
+	c.StartJobManager("127.0.0.1:0")
+	for range taskManagers {
+		c.StartTaskManager()
+	}
+	return c
+}
+
+// StartJobManager starts the JobManager, anew when it has ended: then Address is where it was.
+func (c *Cluster) StartJobManager(address string) {
+	c.t.Helper()
+	args := append([]string{"jobmanager", "--rpc-address", address, "--rest-address", "127.0.0.1:0"}, c.jmArgs...)
+	c.JobManager = Start(c.t, c.dir, args...)
+	c.Address = c.JobManager.Find("the JobManager listens", `"JobManager listens" address=(\S+)`)
+}
+
+// REST is where the JobManager serves REST, as a URL.
+func (c *Cluster) REST() string {
+	c.t.Helper()
+	return c.JobManager.Find("REST is served", `"REST is served" address=(\S+)`)
+}
+
+// StartTaskManager starts another TaskManager of one slot, with further arguments.
+func (c *Cluster) StartTaskManager(args ...string) *Process {
+	c.t.Helper()
+	p := Start(c.t, c.dir, append([]string{"taskmanager", "--jobmanager", c.Address, "--slots", "1"}, args...)...)
+	c.TaskManagers = append(c.TaskManagers, p)
+	return p
 }
 
 // Ended reports whether the process has ended.

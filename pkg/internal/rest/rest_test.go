@@ -163,7 +163,7 @@ func (w *world) start() {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w.mini, err = cluster.NewMini(cluster.MiniConfig{
 		Jobs: []cluster.Job{{Name: "sums", Build: build}}, Memory: w.memory, KeepRunning: w.keepRunning, Logger: log, Settings: w.settings,
-		Services: []func(context.Context, *cluster.Mini) error{func(ctx context.Context, _ *cluster.Mini) error { return w.server.Run(ctx) }},
+		Services: []func(context.Context, *cluster.Host) error{func(ctx context.Context, _ *cluster.Host) error { return w.server.Run(ctx) }},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -37,14 +37,16 @@ type Config struct {
 	JobManagers []string
 	// Slots is how many slots it offers.
 	Slots int
-	// Program returns the code of a job; an error refuses the deployment.
-	Program func(job string, args []string) (task.Program, error)
+	// Program returns the code of a job, made with the job's own arguments and options; an error refuses the deployment.
+	Program func(job string, args []string, options map[string]string) (task.Program, error)
 	Storage task.Storage
 	// Exchange connects the tasks of this process, of which it may be but one TaskManager.
 	Exchange *Exchange
 	// ChannelBytes and BufferBytes are the bounds of a channel, and of what a source or sink holds, in bytes.
 	ChannelBytes, BufferBytes int
 	Metrics                   *metrics.Registry
+	// Registered, if it is not nil, is called after each registration with the leader's address and the own one.
+	Registered func(jobManager, address string)
 	// Host is the machine's name, for metrics (localhost).
 	Host string
 	// Version is that of the binary, for people.
@@ -117,30 +119,45 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("task manager %s: %w", t.cfg.ID, err)
 	}
-	server := grpcrpc.NewServer(nil, t)
 	if len(t.cfg.JobManagers) == 0 {
 		return errors.Join(fmt.Errorf("task manager %s: no JobManager is named", t.cfg.ID), l.Close())
 	}
-	client, err := grpcrpc.Dial(t.cfg.Network, t.cfg.JobManagers[0])
-	if err != nil {
-		return errors.Join(fmt.Errorf("task manager %s: %w", t.cfg.ID, err), l.Close())
+	var clients []*grpcrpc.Client
+	for _, address := range t.cfg.JobManagers {
+		client, err := grpcrpc.Dial(t.cfg.Network, address)
+		if err != nil {
+			return errors.Join(fmt.Errorf("task manager %s: %w", t.cfg.ID, err), l.Close())
+		}
+		clients = append(clients, client)
 	}
+	server := grpcrpc.NewServer(nil, t)
 	defer t.registerMetrics().Close()
 	g, ctx := errgroup.WithContext(ctx) // when nobody can reach it any more, it leaves
 	g.Go(func() error { return server.Serve(l) })
 	g.Go(func() error {
 		defer server.Close()
-		return t.lead(ctx, client.JobManager(), l.Addr())
+		return t.lead(ctx, clients, l.Addr())
 	})
 	err = g.Wait()
 	t.all.Wait()
-	return errors.Join(err, client.Close())
+	for _, client := range clients {
+		err = errors.Join(err, client.Close())
+	}
+	return err
 }
 
-// lead registers and follows one leader after another, until ctx ends.
-func (t *TaskManager) lead(ctx context.Context, jm rpcv1.JobManagerServiceClient, addr net.Addr) error {
+// Registered reports whether a JobManager knows this TaskManager.
+func (t *TaskManager) Registered() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.session != nil
+}
+
+// lead registers and follows one leader after another, until ctx ends. It asks one JobManager after the other.
+func (t *TaskManager) lead(ctx context.Context, clients []*grpcrpc.Client, addr net.Addr) error {
 	said := ""
-	for ctx.Err() == nil {
+	for n := 0; ctx.Err() == nil; n++ {
+		jm, name := clients[n%len(clients)].JobManager(), t.cfg.JobManagers[n%len(clients)]
 		req := &rpcv1.RegisterRequest{
 			Header: rpc.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, RpcAddress: addr.String(), DataAddress: addr.String(),
 			Slots: int32(t.cfg.Slots), Version: t.cfg.Version,
@@ -154,7 +171,7 @@ func (t *TaskManager) lead(ctx context.Context, jm rpcv1.JobManagerServiceClient
 			}
 			if ctx.Err() == nil && said != err.Error() {
 				said = err.Error()
-				t.log.Warn("JobManager is out of reach, trying on", slog.Any("err", err))
+				t.log.Warn("JobManager is out of reach, trying on", slog.String("peer", name), slog.Any("err", err))
 			}
 			wait(ctx, retryInterval)
 			continue
@@ -164,9 +181,13 @@ func (t *TaskManager) lead(ctx context.Context, jm rpcv1.JobManagerServiceClient
 			wait(ctx, retryInterval) // an old leader that does not know yet
 			continue
 		}
-		if err := t.follow(ctx, jm, resp); ctx.Err() == nil {
-			t.log.Warn("lost the JobManager, its tasks were canceled", slog.Any("err", err))
+		if t.cfg.Registered != nil {
+			t.cfg.Registered(name, addr.String())
 		}
+		if err := t.follow(ctx, jm, resp); ctx.Err() == nil {
+			t.log.Warn("lost the JobManager, its tasks were canceled", slog.String("peer", name), slog.Any("err", err))
+		}
+		n-- // it may be there again
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func (t *TaskManager) Deploy(_ context.Context, r *rpcv1.DeployRequest) (*rpcv1.
 	if err != nil {
 		return nil, err
 	}
-	program, err := t.cfg.Program(r.GetJobName(), r.GetArgs())
+	program, err := t.cfg.Program(r.GetJobName(), r.GetArgs(), r.GetConfig())
 	if err != nil {
 		return nil, fmt.Errorf("job %q: %w", r.GetJobName(), err)
 	}

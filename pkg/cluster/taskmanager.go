@@ -1,0 +1,209 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rivulet-io/rivulet/pkg/config"
+	"github.com/rivulet-io/rivulet/pkg/fs"
+	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
+	"github.com/rivulet-io/rivulet/pkg/internal/storage"
+	"github.com/rivulet-io/rivulet/pkg/internal/task"
+	"github.com/rivulet-io/rivulet/pkg/internal/taskmanager"
+	"github.com/rivulet-io/rivulet/pkg/metrics"
+	"github.com/rivulet-io/rivulet/pkg/stream"
+)
+
+// TaskManagerConfig is what RunTaskManager needs.
+type TaskManagerConfig struct {
+	// Build makes the streams of the program that is linked in, under the arguments and options that come with a job; nil when there is none.
+	Build func(env *stream.Env) error
+	// JobManagers are the addresses, HOST:PORT, of all JobManagers that may lead.
+	JobManagers []string
+	// Address is where others find it, HOST:PORT; empty is a free port of the address by which this machine reaches the JobManager.
+	Address string
+	// Slots is how many slots it offers (1; taskmanager.numberOfTaskSlots comes before that).
+	Slots int
+	// Settings are Flink's options of this process ("-D"); those of a job come with it.
+	Settings []config.Setting
+	// MemoryLimit is the process's resident total in bytes (--memory); 0 grows with the state.
+	MemoryLimit int64
+	// Services run beside it, as long as it does: health and metrics. The error of one ends the process.
+	Services []func(ctx context.Context, t *TaskManager) error
+	Logger   *slog.Logger
+}
+
+// RunTaskManager runs tasks for the JobManager that leads, until ctx ends: then it leaves at once, and its tasks are started elsewhere.
+func RunTaskManager(ctx context.Context, cfg TaskManagerConfig) error {
+	t, err := NewTaskManager(cfg)
+	if err != nil {
+		return err
+	}
+	return t.Run(ctx)
+}
+
+// TaskManager is a TaskManager as a process of its own.
+type TaskManager struct {
+	cfg      TaskManagerConfig
+	settings *config.Config
+	log      *slog.Logger
+	registry *metrics.Registry
+	tm       *taskmanager.TaskManager // made by Run
+
+	mu       sync.Mutex
+	programs map[string]built // by job
+}
+
+// built is a program that was made for a job.
+type built struct {
+	args    []string
+	options map[string]string
+	program task.Program
+}
+
+// NewTaskManager checks the configuration and returns a TaskManager that has not started. It does no I/O.
+func NewTaskManager(cfg TaskManagerConfig) (*TaskManager, error) {
+	t := &TaskManager{cfg: cfg, log: cfg.Logger, registry: metrics.NewRegistry(), programs: map[string]built{}}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	if len(cfg.JobManagers) == 0 {
+		return nil, errors.New("no JobManager to register with")
+	}
+	for _, a := range append(slices.Clone(cfg.JobManagers), cmp.Or(cfg.Address, cfg.JobManagers[0])) {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return nil, fmt.Errorf("address %q: want HOST:PORT, such as 127.0.0.1:6123", a)
+		}
+	}
+	var err error
+	t.settings, err = config.New(cfg.Settings...)
+	return t, err
+}
+
+// Metrics returns the metrics of the process.
+func (t *TaskManager) Metrics() *metrics.Registry { return t.registry }
+
+// Config returns the checked settings of the process.
+func (t *TaskManager) Config() *config.Config { return t.settings }
+
+// Registered reports whether a JobManager knows it.
+func (t *TaskManager) Registered() bool { return t.tm.Registered() }
+
+// Run runs it; see RunTaskManager.
+func (t *TaskManager) Run(ctx context.Context) error {
+	logWarnings(t.settings, t.log)
+	network, err := networkOf(t.settings)
+	if err != nil {
+		return err
+	}
+	address := t.cfg.Address
+	if address == "" {
+		host, err := t.reachableHost(ctx)
+		if ctx.Err() != nil {
+			return nil // it was not waited for any longer
+		}
+		if err != nil {
+			return err
+		}
+		address = net.JoinHostPort(host, "0")
+	}
+	slots := t.cfg.Slots
+	if slots <= 0 {
+		if slots, err = config.Get(t.settings, config.TaskSlots); err != nil {
+			return err
+		}
+	}
+	slots = max(slots, 1)
+	channel, buffer, err := budgets(t.settings, t.cfg.MemoryLimit, 8*slots, 2*slots)
+	if err != nil {
+		return err
+	}
+	t.tm = taskmanager.New(taskmanager.Config{
+		ID: newID(), Network: network, Address: address, JobManagers: t.cfg.JobManagers, Slots: slots, Program: t.program,
+		Storage:  storage.New(map[string]fs.FS{"file": fs.Local{}}),
+		Exchange: taskmanager.NewExchange(exchange.Direct), ChannelBytes: channel, BufferBytes: buffer,
+		Registered: func(jobManager, address string) {
+			t.log.Info("registered", slog.String("peer", jobManager), slog.String("address", address), slog.Int("slots", slots))
+		},
+		Metrics: t.registry, Host: hostname(), Version: Version, Logger: t.log,
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	g.Go(func() error {
+		defer stop()
+		return t.tm.Run(ctx)
+	})
+	for _, service := range t.cfg.Services {
+		g.Go(func() error { return service(ctx, t) })
+	}
+	return g.Wait()
+}
+
+// newID names this run of the process.
+func newID() string {
+	var b [3]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return cmp.Or(hostname(), "localhost") + "-" + hex.EncodeToString(b[:])
+}
+
+// reachableHost is the address of this machine by which it reaches a JobManager. It waits until the name of one of them is known.
+func (t *TaskManager) reachableHost(ctx context.Context) (string, error) {
+	said := ""
+	for n := 0; ; n++ {
+		// Connecting a UDP socket sends nothing: it only chooses the way.
+		c, err := (&net.Dialer{}).DialContext(ctx, "udp", t.cfg.JobManagers[n%len(t.cfg.JobManagers)])
+		if err == nil {
+			host, _, err := net.SplitHostPort(c.LocalAddr().String())
+			return host, errors.Join(err, c.Close())
+		}
+		if ctx.Err() != nil {
+			return "", err
+		}
+		if said != err.Error() {
+			said = err.Error()
+			t.log.Warn("JobManager is out of reach, trying on", slog.Any("err", err))
+		}
+		timer := time.NewTimer(time.Second)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// program makes the program of a job with what came with it, once for each that is new.
+func (t *TaskManager) program(name string, args []string, options map[string]string) (task.Program, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock() // builds are one after the other: a program's flags are the process's
+	if b, ok := t.programs[name]; ok && slices.Equal(b.args, args) && maps.Equal(b.options, options) {
+		return b.program, nil
+	}
+	job := Job{Name: name, Build: t.cfg.Build, Args: args}
+	settings := make([]config.Setting, 0, len(options))
+	for k, v := range options {
+		settings = append(settings, config.Setting{Key: k, Value: v, Origin: "job"})
+	}
+	checked, err := config.New(settings...)
+	if err != nil {
+		return nil, err
+	}
+	if err := job.build(settings, checked); err != nil {
+		return nil, err
+	}
+	t.programs[name] = built{args, options, job.Program}
+	return job.Program, nil
+}
