@@ -43,6 +43,11 @@ test: ## What must pass before a push: vet, and all tests with invariants and th
 test-release: ## The same tests on the code we ship: no invariants, no race detector
 	CGO_ENABLED=0 go test -tags $(TAGS) ./...
 
+# A module of its own: users get nothing of what it needs. -count=1, since go test takes files
+# outside of a module for unchanged.
+test-deploy: ## Test deploy/: manifests, compose files, the Dockerfile's build
+	cd test/deploy && go test -count=1 -tags $(TAGS) ./...
+
 stress: ## Random jobs, faults and restores until DURATION (10m) is over
 	go test -tags invariants,$(TAGS) -run TestMetamorphic -timeout 0 ./pkg/internal/itest -duration $(DURATION)
 
@@ -70,4 +75,4 @@ check: ## Fail if generated files are stale
 	@before="$$(git diff; git status --porcelain)"; $(MAKE) generate; \
 	if [ "$$before" != "$$(git diff; git status --porcelain)" ]; then echo "generated files were stale: commit what make generate changed"; git status --short; exit 1; fi
 
-.PHONY: help build run test test-release stress chaos bench lint generate deps check
+.PHONY: help build run test test-release test-deploy stress chaos bench lint generate deps check
