@@ -5,6 +5,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -27,10 +28,10 @@ type MiniConfig struct {
 	Memory *Memory
 	// Settings are Flink's options ("-D").
 	Settings []config.Setting
-	// TaskManagers is how many there are (1), Slots how many slots each has (0: as many as the jobs need; taskmanager.numberOfTaskSlots comes before that).
+	// TaskManagers is how many there are (1; 2 for Separate), Slots how many slots each has (0: as many as the jobs need; taskmanager.numberOfTaskSlots comes before that).
 	TaskManagers, Slots int
-	// Serialized hands every batch over through its bytes, as between processes: for tests.
-	Serialized bool
+	// Fabric says how tasks hand their batches over: for tests.
+	Fabric Fabric
 	// MemoryLimit is the process's resident total in bytes (--memory); 0 grows with the state.
 	MemoryLimit int64
 	// KeepRunning keeps the cluster up when its jobs have ended, or when it has none, until ctx ends.
@@ -38,6 +39,30 @@ type MiniConfig struct {
 	// Services run beside the cluster, as long as it does, from when it is ready: REST, a progress line. The error of one ends the cluster.
 	Services []func(ctx context.Context, h *Host) error
 	Logger   *slog.Logger
+}
+
+// Fabric says how the tasks of a mini hand their batches over. A job's output is the same with each.
+type Fabric int
+
+const (
+	// Direct hands batches over by reference.
+	Direct Fabric = iota
+	// Serialized hands every batch over through its bytes.
+	Serialized
+	// Separate keeps the TaskManagers apart, as if each were a process of its own: what goes from one to another goes over the network.
+	Separate
+)
+
+func (f Fabric) String() string {
+	switch f {
+	case Direct:
+		return "direct"
+	case Serialized:
+		return "serialized"
+	case Separate:
+		return "separate"
+	}
+	return "unknown"
 }
 
 // Mini is a cluster in one process.
@@ -81,8 +106,12 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	}
 	m := &Mini{Host: h, cfg: cfg}
 	fabric := exchange.Direct
-	if cfg.Serialized {
+	switch cfg.Fabric {
+	case Direct:
+	case Serialized:
 		fabric = exchange.Serialized
+	case Separate:
+		m.cfg.TaskManagers = cmp.Or(cfg.TaskManagers, 2)
 	}
 	slots, err := m.slots()
 	if err != nil {
@@ -95,7 +124,10 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range max(cfg.TaskManagers, 1) {
+	for i := range max(m.cfg.TaskManagers, 1) {
+		if cfg.Fabric == Separate {
+			shared = taskmanager.NewExchange(fabric)
+		}
 		m.tms = append(m.tms, taskmanager.New(taskmanager.Config{
 			ID: fmt.Sprintf("mini-%d", i+1), Network: network, JobManagers: []string{"jobmanager"}, Slots: slots,
 			Program: m.program, Storage: at.Storage, Exchange: shared, ChannelBytes: channel, BufferBytes: buffer,

@@ -17,7 +17,7 @@ import (
 )
 
 // fabrics are the ways of handing over that every test runs with.
-var fabrics = map[string]bool{"direct": false, "serialized": true}
+var fabrics = []cluster.Fabric{cluster.Direct, cluster.Serialized, cluster.Separate}
 
 func logger(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -31,14 +31,14 @@ func settings(kv ...string) (out []config.Setting) {
 }
 
 func TestBoundedJobFinishes(t *testing.T) {
-	for name, serialized := range fabrics {
-		t.Run(name, func(t *testing.T) {
+	for _, fabric := range fabrics {
+		t.Run(fabric.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newProgram(3, 2, 10)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				err := cluster.RunMini(ctx, cluster.MiniConfig{
-					Jobs: []cluster.Job{{Name: "numbers", Program: p}}, Memory: cluster.NewMemory(), Serialized: serialized, Logger: logger(t), TaskManagers: 2,
+					Jobs: []cluster.Job{{Name: "numbers", Program: p}}, Memory: cluster.NewMemory(), Fabric: fabric, Logger: logger(t), TaskManagers: 2,
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -97,9 +97,9 @@ func wait(t *testing.T, what string, ok func() bool) {
 }
 
 func TestFailureRestartsFromCheckpoint(t *testing.T) {
-	for name, serialized := range fabrics {
+	for _, fabric := range fabrics {
 		for _, commit := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/commit=%v", name, commit), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/commit=%v", fabric, commit), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					p := newProgram(2, 2, 100)
 					p.commit = commit
@@ -113,7 +113,7 @@ func TestFailureRestartsFromCheckpoint(t *testing.T) {
 					}
 					mem := cluster.NewMemory()
 					m, stop := start(t, cluster.MiniConfig{
-						Jobs: []cluster.Job{{Name: "numbers", Program: p}}, Memory: mem, Serialized: serialized,
+						Jobs: []cluster.Job{{Name: "numbers", Program: p}}, Memory: mem, Fabric: fabric,
 						Settings: settings("execution.checkpointing.interval", "1 s"),
 					})
 					wait(t, "checkpoint", func() bool { return completed(m) >= 1 && (!commit || p.out.len() == 100) })

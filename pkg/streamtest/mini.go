@@ -73,7 +73,7 @@ func (j *Job) Start(opts ...Option) {
 		}}
 	}
 	m, err := cluster.NewMini(cluster.MiniConfig{
-		Memory: j.mem, Settings: j.o.settings(), Serialized: j.o.serialized, Logger: slog.New(slog.NewTextHandler(&output{t: j.t, dead: dead}, nil)),
+		Memory: j.mem, Settings: j.o.settings(), Fabric: j.o.fabric, Logger: slog.New(slog.NewTextHandler(&output{t: j.t, dead: dead}, nil)),
 		Jobs: []cluster.Job{{Name: j.name, Build: j.build, FromSavepoint: j.o.savepoint, Claim: j.o.claim}},
 	})
 	if err != nil {

@@ -42,8 +42,8 @@ func check(t *testing.T, c *collect.Collector[int64]) {
 
 func TestMiniCrashes(t *testing.T) {
 	for i := range 5 {
-		for _, opts := range [][]streamtest.Option{nil, {streamtest.Serialized()}} {
-			t.Run(fmt.Sprintf("%d/%d", i, len(opts)), func(t *testing.T) {
+		for k, opts := range [][]streamtest.Option{nil, {streamtest.Serialized()}, {streamtest.Separate()}} {
+			t.Run(fmt.Sprintf("%d/%d", i, k), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c := collect.New[int64]()
 					j := streamtest.Mini(t, doubles(c), append(opts, streamtest.Parallelism(2), streamtest.Set("execution.checkpointing.interval", "100ms"))...)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/rivulet-io/rivulet/pkg/cluster"
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/align"
@@ -87,7 +88,7 @@ func newRuntime(env *stream.Env, o options) (*runtime, error) {
 		return nil, err
 	}
 	files := fs.NewMem()
-	r := &runtime{program: program, serialized: o.serialized, now: start, outWatermark: event.Min}
+	r := &runtime{program: program, serialized: o.fabric != cluster.Direct, now: start, outWatermark: event.Min}
 	tasks := map[checkpoint.Subtask]*rpcv1.Restore{}
 	if o.from != nil {
 		files = o.from.files.CrashClone(0) // several harnesses may start from one snapshot

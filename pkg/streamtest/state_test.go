@@ -128,8 +128,8 @@ func checkSensors(t *testing.T, c *collect.Collector[string]) {
 // TestStateSurvivesCrashes crashes a job with state of all kinds between and during its checkpoints, which are incremental but for the first, and goes on at another parallelism.
 func TestStateSurvivesCrashes(t *testing.T) {
 	for i := range 8 {
-		for _, opts := range [][]streamtest.Option{nil, {streamtest.Serialized()}} {
-			t.Run(fmt.Sprintf("%d/%d", i, len(opts)), func(t *testing.T) {
+		for k, opts := range [][]streamtest.Option{nil, {streamtest.Serialized()}, {streamtest.Separate()}} {
+			t.Run(fmt.Sprintf("%d/%d", i, k), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c := collect.New[string]()
 					parallelism := []int{1, 2, 3, 5}

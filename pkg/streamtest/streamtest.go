@@ -9,6 +9,7 @@ import (
 	"maps"
 	"strconv"
 
+	"github.com/rivulet-io/rivulet/pkg/cluster"
 	"github.com/rivulet-io/rivulet/pkg/config"
 )
 
@@ -16,11 +17,11 @@ import (
 type Option func(*options)
 
 type options struct {
-	set        map[string]string
-	serialized bool
-	from       *Snapshot
-	savepoint  string
-	claim      bool
+	set       map[string]string
+	fabric    cluster.Fabric
+	from      *Snapshot
+	savepoint string
+	claim     bool
 }
 
 func newOptions(opts []Option) options { return (options{}).with(opts) }
@@ -51,7 +52,10 @@ func Parallelism(n int) Option { return Set("parallelism.default", strconv.Itoa(
 func Set(key, value string) Option { return func(o *options) { o.set[key] = value } }
 
 // Serialized hands every batch over through its bytes, as between processes.
-func Serialized() Option { return func(o *options) { o.serialized = true } }
+func Serialized() Option { return func(o *options) { o.fabric = cluster.Serialized } }
+
+// Separate runs a Job on two TaskManagers that are apart as two processes are: what goes from one to the other goes over a network. To a Harness it is Serialized.
+func Separate() Option { return func(o *options) { o.fabric = cluster.Separate } }
 
 // Restore has a Harness start from a snapshot of another, of the same or of a changed function, at any parallelism.
 func Restore(s *Snapshot) Option { return func(o *options) { o.from = s } }

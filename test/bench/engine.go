@@ -20,9 +20,9 @@ import (
 
 // engineArg says which job an engine process runs.
 type engineArg struct {
-	Job        string
-	Records    int64
-	Serialized bool
+	Job     string
+	Records int64
+	Fabric  cluster.Fabric
 }
 
 // engineResult is what it measured itself.
@@ -61,7 +61,7 @@ func runEngine(ctx context.Context, a engineArg) (engineResult, error) {
 	}
 	err = cluster.RunMini(ctx, cluster.MiniConfig{
 		Jobs:    []cluster.Job{{Name: a.Job, Build: func(env *stream.Env) error { return build(env, a.Records, first) }}},
-		DataDir: dir, Serialized: a.Serialized, Settings: []config.Setting{{Key: "execution.checkpointing.interval", Value: "0"}},
+		DataDir: dir, Fabric: a.Fabric, Settings: []config.Setting{{Key: "execution.checkpointing.interval", Value: "0"}},
 	})
 	took := time.Since(began)
 	runtime.ReadMemStats(&after)
@@ -157,7 +157,7 @@ func engine(ctx context.Context, c options) (Table, error) {
 		arg  engineArg
 	}{
 		{"generator, map, filter in one chain", engineArg{Job: "chain", Records: 100e6}},
-		{"generator -> map, each hand-over serialized", engineArg{Job: "exchange", Records: 20e6, Serialized: true}},
+		{"generator -> map, each hand-over serialized", engineArg{Job: "exchange", Records: 20e6, Fabric: cluster.Serialized}},
 		{"generator, map, filter -> keyBy, sum: 1 M uint64 keys", engineArg{Job: "sum", Records: 40e6}},
 		{"generator, map -> keyBy, three figures: 1 M keys of 20 bytes", engineArg{Job: "struct", Records: 20e6}},
 		{"generator -> keyBy, 500 MB of state: 1 KB for each of 500,000 keys", engineArg{Job: "big", Records: 5e6}},

@@ -145,4 +145,7 @@ type Element struct {
 	Barrier   *Barrier
 	// Drain tells, at KindEndOfData, the end of the input (or a drained stop) from a suspension, after which no windows fire and no end-of-input is called.
 	Drain bool
+
+	// encoded is, between processes, the batch's frame.
+	encoded *[]byte
 }

@@ -1,17 +1,22 @@
 package exchange
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/rivulet-io/rivulet/pkg/internal/exchange/credit"
 )
 
 // leastBytes is what a channel may hold at first, and at least, unless its limit is lower.
 const leastBytes = 32 << 10
 
 // controlBytes is what an element without records weighs.
-const controlBytes = 64
+const controlBytes = credit.Least
 
-// channel is a queue of elements between one producer and one consumer, bounded in bytes.
+// channel is a queue of elements between one producer and one consumer, bounded in bytes. Within a process it is all there is. Between processes there is one at each
+// end: the producer's holds encoded batches until the link's sender takes them, within the credit that the consumer's has granted.
 //
 // Invariant: bytes is the sum of the sizes of the queued elements; it exceeds limit by at most one element, and by control elements, which never wait.
 type channel struct {
@@ -33,6 +38,32 @@ type channel struct {
 	wakeProd func() // never blocks
 	gate     *Gate
 	index    int // in the gate
+
+	// Between processes:
+	place Place
+	link  *link // set before anybody else sees the channel, as is number at the consumer's end
+	owner owner // mu guards it; nil when the task at this end has ended
+	since time.Time
+
+	// At the consumer's end:
+	window credit.Window // mu guards it
+	opened bool          // the producer is there; link.mu guards it
+	grants int64         // what is to be granted; link.mu guards it
+
+	// At the producer's end:
+	asked     bool           // the consumer is there; mu guards it
+	number    uint32         // the consumer's; set with asked
+	balance   credit.Balance // mu guards it
+	ended     bool           // KindEnd is, or was, queued; mu guards it
+	scheduled bool           // it is in link.mu.ready; link.mu guards it
+}
+
+// owner is the task at one end of a channel.
+type owner interface {
+	// Fail ends the task with err. From any goroutine; never blocks.
+	Fail(err error)
+	// Ends says for people which tasks are at the ends of a channel.
+	Ends(id ChannelID) (producer, consumer string)
 }
 
 // Load is what waits in some channels.
@@ -84,22 +115,31 @@ func (c *channel) awaitSpace(wake func()) bool {
 	return false
 }
 
-// push appends an element; false means that the consumer is gone.
-func (c *channel) push(e Element) bool {
+// outcome is what became of an element that was pushed.
+type outcome int
+
+const (
+	pushed  outcome = iota
+	melted          // a watermark took the place of the one before it
+	dropped         // the consumer is gone
+)
+
+// push appends an element.
+func (c *channel) push(e Element) outcome {
 	if e.Size < controlBytes {
 		e.Size = controlBytes
 	}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		return false
+		return dropped
 	}
 	if e.Kind == KindWatermark && c.n > 0 {
 		// Watermarks coalesce: nobody can tell the smaller one was there.
 		if last := &c.queue[(c.head+c.n-1)%len(c.queue)]; last.Kind == KindWatermark {
 			last.Watermark = e.Watermark
 			c.mu.Unlock()
-			return true
+			return melted
 		}
 	}
 	if c.n == len(c.queue) {
@@ -109,12 +149,17 @@ func (c *channel) push(e Element) bool {
 	c.n++
 	c.bytes += e.Size
 	c.queued.Store(int64(c.bytes))
-	first, gate, index := c.n == 1, c.gate, c.index
+	c.ended = c.ended || e.Kind == KindEnd
+	first, gate, index, asked := c.n == 1, c.gate, c.index, c.asked
 	c.mu.Unlock()
-	if first && gate != nil {
+	switch {
+	case !first:
+	case gate != nil:
 		gate.ready(index)
+	case asked:
+		c.link.schedule(c)
 	}
-	return true
+	return pushed
 }
 
 func (c *channel) grow() {
@@ -132,23 +177,109 @@ func (c *channel) pop() (e Element, ok, more bool) {
 		c.mu.Unlock()
 		return Element{}, false, false
 	}
+	e, wake := c.popLocked()
+	more = c.n > 0
+	grant := int64(0)
+	if c.link != nil {
+		grant = c.window.Taken(int64(e.Size))
+	}
+	c.mu.Unlock()
+	if wake != nil {
+		wake()
+	}
+	if grant > 0 {
+		c.link.grant(c, grant)
+	}
+	return e, true, more
+}
+
+// take takes the oldest element that may be sent to another process; more reports whether there is another.
+func (c *channel) take() (e Element, ok, more bool) {
+	c.mu.Lock()
+	if !c.mayTakeLocked() {
+		c.mu.Unlock()
+		return Element{}, false, false // the next credit schedules it
+	}
+	e, wake := c.popLocked()
+	c.balance.Sent(int64(e.Size))
+	more = c.mayTakeLocked()
+	c.mu.Unlock()
+	if wake != nil {
+		wake()
+	}
+	return e, true, more
+}
+
+func (c *channel) mayTakeLocked() bool {
+	return c.n > 0 && (c.queue[c.head].Kind != KindBatch || c.balance.May())
+}
+
+// granted adds to what may be sent. It reports whether there is something that waited for it.
+func (c *channel) granted(bytes int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.balance.Granted(bytes) && c.n > 0
+}
+
+// receive queues what came from another process.
+func (c *channel) receive(e Element) error {
+	size, batch := int64(e.Size), e.Kind == KindBatch
+	c.mu.Lock()
+	err := c.window.Received(size, batch)
+	c.mu.Unlock()
+	if err != nil {
+		c.link.network.drop(e)
+		return fmt.Errorf("%d bytes: %w", e.Size, err)
+	}
+	n := c.push(e)
+	if n == pushed {
+		return nil
+	}
+	if n == dropped {
+		c.link.network.drop(e)
+		return nil // nobody needs credit any more
+	}
+	c.mu.Lock()
+	grant := c.window.Taken(size)
+	c.mu.Unlock()
+	c.link.grant(c, grant)
+	return nil
+}
+
+// resize sets how many bytes the channel may hold.
+func (c *channel) resize(limit int64) {
+	c.limit.Store(limit)
+	if c.link == nil {
+		return
+	}
+	c.mu.Lock()
+	grant := c.window.Resize(limit)
+	c.mu.Unlock()
+	c.link.grant(c, grant)
+}
+
+// detach says that the task at this end has ended, or is about to, and returns it; nil when that was known.
+func (c *channel) detach() owner {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := c.owner
+	c.owner = nil
+	return o
+}
+
+// popLocked takes the oldest element of a queue that is not empty, and returns what wakes the producer, if that has waited for space.
+func (c *channel) popLocked() (e Element, wake func()) {
 	e = c.queue[c.head]
 	c.queue[c.head] = Element{}
 	c.head = (c.head + 1) % len(c.queue)
 	c.n--
 	c.bytes -= e.Size
 	c.queued.Store(int64(c.bytes))
-	var wake func()
 	if c.waiting && int64(c.bytes) < c.limit.Load() {
 		c.waiting = false
 		wake = c.wakeProd
 	}
-	more = c.n > 0
-	c.mu.Unlock()
-	if wake != nil {
-		wake()
-	}
-	return e, true, more
+	return e, wake
 }
 
 // close throws away what is queued and all that will be sent; the producer waits no longer.
@@ -173,4 +304,11 @@ func (c *channel) isClosed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closed
+}
+
+// hasEnded reports whether the producer has said all it had to say.
+func (c *channel) hasEnded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
 }

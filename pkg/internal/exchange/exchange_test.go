@@ -85,6 +85,28 @@ func (e *end) Fail(err error) {
 	e.err = err
 }
 
+func (*end) Ends(id exchange.ChannelID) (producer, consumer string) {
+	return fmt.Sprintf("producer %d#%d", id.Source, id.SourceAttempt), fmt.Sprintf("consumer %d#%d", id.Target, id.TargetAttempt)
+}
+
+func openWriter(t *testing.T, n *exchange.Network, channels []exchange.WriterChannel, typ exchange.Type, limit int, e *end) *exchange.Writer {
+	t.Helper()
+	w, err := n.OpenWriter(channels, typ, limit, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func openGate(t *testing.T, n *exchange.Network, channels []exchange.GateChannel, limit int, e *end) *exchange.Gate {
+	t.Helper()
+	g, err := n.OpenGate(channels, limit, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
 func id(source, target int) exchange.ChannelID {
 	return exchange.ChannelID{Job: base.JobID{1}, Source: source, Target: target}
 }
@@ -115,11 +137,11 @@ func TestOrder(t *testing.T) {
 			for p := range producers {
 				all.Go(func() {
 					e, r := newEnd(), rand.New(rand.NewPCG(uint64(p), 1))
-					var ids []exchange.ChannelID
+					var chans []exchange.WriterChannel
 					for c := range consumers {
-						ids = append(ids, id(p, c))
+						chans = append(chans, exchange.WriterChannel{ID: id(p, c)})
 					}
-					w := net.OpenWriter(ids, typ, 1000, e)
+					w := openWriter(t, net, chans, typ, 1000, e)
 					for i := range int64(elements) {
 						for c := range consumers {
 							w.Send(c, &rows{n: []int64{2 * i, int64(p)}, bytes: 1 + r.IntN(2000)})
@@ -137,7 +159,7 @@ func TestOrder(t *testing.T) {
 					for p := range producers {
 						chans = append(chans, exchange.GateChannel{ID: id(p, c), Input: p})
 					}
-					g := net.OpenGate(chans, 1000, e.Wake)
+					g := openGate(t, net, chans, 1000, e)
 					var last [producers]int64
 					blocked := map[int]bool{}
 					for i := range last {
@@ -200,12 +222,12 @@ func TestOrder(t *testing.T) {
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, typ, e := exchange.NewNetwork(exchange.Direct), &rowsType{}, newEnd()
-		w := net.OpenWriter([]exchange.ChannelID{id(0, 0), id(0, 1)}, typ, 1000, e)
+		w := openWriter(t, net, []exchange.WriterChannel{{ID: id(0, 0)}, {ID: id(0, 1)}}, typ, 1000, e)
 		other := newEnd()
-		v := net.OpenWriter([]exchange.ChannelID{id(1, 0), id(1, 1)}, typ, 1000, other)
+		v := openWriter(t, net, []exchange.WriterChannel{{ID: id(1, 0)}, {ID: id(1, 1)}}, typ, 1000, other)
 		consumer := newEnd()
-		g := net.OpenGate([]exchange.GateChannel{{ID: id(0, 0)}, {ID: id(1, 0)}}, 1000, consumer.Wake)
-		h := net.OpenGate([]exchange.GateChannel{{ID: id(0, 1)}, {ID: id(1, 1)}}, 1000, consumer.Wake)
+		g := openGate(t, net, []exchange.GateChannel{{ID: id(0, 0)}, {ID: id(1, 0)}}, 1000, consumer)
+		h := openGate(t, net, []exchange.GateChannel{{ID: id(0, 1)}, {ID: id(1, 1)}}, 1000, consumer)
 		var sent atomic.Int64
 		go func() {
 			for range 10 {
@@ -252,7 +274,7 @@ func TestBounds(t *testing.T) {
 func TestEndingProducerWaitsNoLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, typ, e := exchange.NewNetwork(exchange.Direct), &rowsType{}, newEnd()
-		w := net.OpenWriter([]exchange.ChannelID{id(0, 0)}, typ, 100, e)
+		w := openWriter(t, net, []exchange.WriterChannel{{ID: id(0, 0)}}, typ, 100, e)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -272,7 +294,7 @@ func TestEndingProducerWaitsNoLonger(t *testing.T) {
 // TestWatermarksCoalesce says that a watermark replaces the one queued before it, and nothing else does.
 func TestWatermarksCoalesce(t *testing.T) {
 	net, typ, e := exchange.NewNetwork(exchange.Direct), &rowsType{}, newEnd()
-	w := net.OpenWriter([]exchange.ChannelID{id(0, 0)}, typ, 1000, e)
+	w := openWriter(t, net, []exchange.WriterChannel{{ID: id(0, 0)}}, typ, 1000, e)
 	mark := func(t event.Time) { w.Broadcast(exchange.Element{Kind: exchange.KindWatermark, Watermark: t}) }
 	mark(1)
 	mark(2)
@@ -281,7 +303,7 @@ func TestWatermarksCoalesce(t *testing.T) {
 	w.Broadcast(exchange.Element{Kind: exchange.KindIdle, Idle: true})
 	mark(4)
 	mark(5)
-	g := net.OpenGate([]exchange.GateChannel{{ID: id(0, 0)}}, 1000, newEnd().Wake)
+	g := openGate(t, net, []exchange.GateChannel{{ID: id(0, 0)}}, 1000, newEnd())
 	var got []string
 	for {
 		x, _, ok := g.Next()
@@ -298,7 +320,7 @@ func TestWatermarksCoalesce(t *testing.T) {
 // TestSerializedFailure says that what can not be encoded ends the task that sends it.
 func TestSerializedFailure(t *testing.T) {
 	net, typ, e := exchange.NewNetwork(exchange.Serialized), &rowsType{err: errors.New("no")}, newEnd()
-	w := net.OpenWriter([]exchange.ChannelID{id(0, 0)}, typ, 1000, e)
+	w := openWriter(t, net, []exchange.WriterChannel{{ID: id(0, 0)}}, typ, 1000, e)
 	w.Send(0, &rows{n: []int64{7, 8}})
 	if e.err == nil || e.err.Error() != "job 01000000000000000000000000000000 edge 0 subtask 0#0 -> 0#0: hand over a batch of 2 records of rows: no" {
 		t.Errorf("got %v", e.err)
@@ -310,11 +332,11 @@ func TestEitherEndComesFirst(t *testing.T) {
 	net, typ := exchange.NewNetwork(exchange.Direct), &rowsType{}
 	for _, gateFirst := range []bool{true, false} {
 		var g *exchange.Gate
-		open := func() { g = net.OpenGate([]exchange.GateChannel{{ID: id(0, 0)}}, 1000, newEnd().Wake) }
+		open := func() { g = openGate(t, net, []exchange.GateChannel{{ID: id(0, 0)}}, 1000, newEnd()) }
 		if gateFirst {
 			open()
 		}
-		w := net.OpenWriter([]exchange.ChannelID{id(0, 0)}, typ, 1000, newEnd())
+		w := openWriter(t, net, []exchange.WriterChannel{{ID: id(0, 0)}}, typ, 1000, newEnd())
 		w.Send(0, &rows{n: []int64{7}})
 		w.Close()
 		w.Close()
@@ -330,7 +352,7 @@ func TestEitherEndComesFirst(t *testing.T) {
 			t.Error("the channel is left")
 		}
 	}
-	net.OpenWriter([]exchange.ChannelID{id(0, 0)}, typ, 1000, newEnd())
+	openWriter(t, net, []exchange.WriterChannel{{ID: id(0, 0)}}, typ, 1000, newEnd())
 	net.Forget(base.JobID{2})
 	if net.Open() != 1 {
 		t.Error("another job's channel was forgotten")

@@ -1,17 +1,21 @@
 package exchange
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rivulet-io/rivulet/pkg/internal/invariant"
 )
 
 // Gate is the consumer's end of all input channels of one task. Next and the other methods are used on the task's goroutine only.
 type Gate struct {
 	network  *Network
 	channels []*channel
-	inputs   []int // of each channel: which edge of the task it belongs to
-	wake     func()
+	inputs   []int  // of each channel: which edge of the task it belongs to
+	types    []Type // of each channel
+	host     GateHost
 
 	mu      sync.Mutex
 	queue   []int  // channels that have something, in the order they got it
@@ -33,20 +37,43 @@ type GateChannel struct {
 	ID ChannelID
 	// Input is the index of the edge among the task's inputs.
 	Input int
+	// Place is where its producer is; Type decodes its batches if that is another process.
+	Place Place
+	Type  Type
 }
 
-// OpenGate connects a task to its input channels. wake is called, from any goroutine and without blocking, when Next has something again.
-// limit is how many bytes each channel may hold at most: it begins with the least, until Debloat has seen how fast the task is.
-func (n *Network) OpenGate(channels []GateChannel, limit int, wake func()) *Gate {
+// GateHost is the task that owns a gate.
+type GateHost interface {
+	// Wake makes the task look again: Next has something. From any goroutine; never blocks.
+	Wake()
+	owner
+}
+
+// OpenGate connects a task to its input channels. limit is how many bytes each channel may hold at most: it begins with the least, until Debloat has seen how fast the
+// task is. The error wraps ErrLink.
+func (n *Network) OpenGate(channels []GateChannel, limit int, host GateHost) (*Gate, error) {
 	g := &Gate{
-		network: n, wake: wake,
-		channels: make([]*channel, len(channels)), inputs: make([]int, len(channels)),
+		network: n, host: host,
+		channels: make([]*channel, 0, len(channels)), inputs: make([]int, len(channels)), types: make([]Type, len(channels)),
 		queued: make([]bool, len(channels)), blocked: make([]bool, len(channels)),
 		minLimit: int64(min(limit, leastBytes)), maxLimit: int64(limit),
 	}
 	for i, ch := range channels {
+		g.inputs[i], g.types[i] = ch.Input, ch.Type
+		if n.remote(ch.Place) {
+			c, err := n.connectRemote(ch.ID, ch.Place, limit, host, func(l *link, c *channel) bool {
+				c.gate, c.index = g, i
+				return l.openConsumer(c)
+			})
+			if err != nil {
+				g.Close(nil)
+				return nil, err
+			}
+			g.channels = append(g.channels, c)
+			continue
+		}
 		c := n.connect(ch.ID, limit)
-		g.channels[i], g.inputs[i] = c, ch.Input
+		g.channels = append(g.channels, c)
 		c.mu.Lock()
 		c.gate, c.index = g, i
 		has := c.n > 0
@@ -55,7 +82,7 @@ func (n *Network) OpenGate(channels []GateChannel, limit int, wake func()) *Gate
 			g.ready(i)
 		}
 	}
-	return g
+	return g, nil
 }
 
 // Channels returns the number of channels, and Input the edge of one.
@@ -75,7 +102,7 @@ func (g *Gate) ready(i int) {
 	g.queue = append(g.queue, i)
 	g.count.Store(int32(len(g.queue)))
 	g.mu.Unlock()
-	g.wake()
+	g.host.Wake()
 }
 
 // Available reports whether Next would return something.
@@ -107,8 +134,26 @@ func (g *Gate) Next() (e Element, from int, ok bool) {
 			g.requeue(i)
 		}
 		g.bytes += int64(e.Size)
+		if e.encoded != nil {
+			if err := g.decode(&e, i); err != nil {
+				g.host.Fail(err)
+				return Element{}, 0, false
+			}
+		}
 		return e, i, true
 	}
+}
+
+// decode makes a batch of the frame that came from another process.
+func (g *Gate) decode(e *Element, i int) (err error) {
+	b := (*e.encoded)[headerBytes:]
+	if e.Batch, err = g.types[i].Decode(b); err != nil {
+		err = fmt.Errorf("%s: read a batch of %d bytes of %s: %w", g.channels[i].id, len(b), g.types[i].Name(), err)
+	}
+	invariant.Mangle(b)
+	g.network.pool.Put(e.encoded)
+	e.encoded = nil
+	return err
 }
 
 // requeue puts a channel back that still has something, without waking anybody: it is the consumer that does it.
@@ -163,7 +208,7 @@ func (g *Gate) Debloat(now time.Time, active time.Duration) {
 		old := c.limit.Load()
 		// A change of under a quarter is not worth the swinging.
 		if diff := limit - old; diff > old/4 || -diff > old/4 || limit == g.maxLimit {
-			c.limit.Store(limit)
+			c.resize(limit)
 		}
 	}
 }
@@ -182,11 +227,19 @@ func (g *Gate) Close(release func(input int, b Batch)) {
 	}
 	g.closed = true // channels stays: others may ask for the Load
 	for i, c := range g.channels {
+		c.detach()
 		for _, e := range c.close() {
-			if e.Kind == KindBatch && release != nil {
+			switch {
+			case e.encoded != nil:
+				g.network.pool.Put(e.encoded)
+			case e.Kind == KindBatch && release != nil:
 				release(g.inputs[i], e.Batch)
 			}
 		}
-		g.network.disconnect(c)
+		if c.link != nil {
+			c.link.closeConsumer(c)
+		} else {
+			g.network.disconnect(c)
+		}
 	}
 }

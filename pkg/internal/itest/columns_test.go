@@ -330,12 +330,12 @@ func (s *columnsSums) Close() error {
 
 // TestColumns runs batches of two vectors through exchanges, a key, state and restores: nothing between operators assumes rows.
 func TestColumns(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		w, mem := newWorld(), cluster.NewMemory()
 		for run := range 4 {
 			p := newColumnsProgram(w, &chaos{r: random(uint64(run)), every: 1500, budget: 2}, int32(1+run%3), int32(1+(run+1)%3))
 			m := start(t, cluster.MiniConfig{
-				Jobs: []cluster.Job{{Name: "columns", Program: p}}, Memory: mem, Serialized: serialized,
+				Jobs: []cluster.Job{{Name: "columns", Program: p}}, Memory: mem, Fabric: fabric,
 				Settings: settings("execution.checkpointing.interval", "10 ms", "restart-strategy.type", "fixed-delay", "restart-strategy.fixed-delay.attempts", "100", "restart-strategy.fixed-delay.delay", "1 ms"),
 			})
 			if run == 3 {

@@ -24,7 +24,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 			mem.Wrap = d.wrap
 			p := fmt.Sprint(1 + op%2)
 			m := start(t, cluster.MiniConfig{
-				Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Serialized: op%2 == 0,
+				Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Fabric: fabrics[op%3],
 				Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", p, "execution.checkpointing.tolerable-failed-checkpoints", "1000"),
 			})
 			for !d.isDead() && !m.wait(time.Millisecond) {
@@ -47,7 +47,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 				tried[content] = true
 				restores++
 				n := start(t, cluster.MiniConfig{
-					Jobs: []cluster.Job{j.cluster(seen, nil)}, Memory: left, Serialized: op%2 == 1, Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", fmt.Sprint(1+op%3)),
+					Jobs: []cluster.Job{j.cluster(seen, nil)}, Memory: left, Fabric: fabrics[(op+1)%3], Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", fmt.Sprint(1+op%3)),
 				})
 				err := n.finish(t)
 				if err != nil && !isEnded(err) {

@@ -14,11 +14,11 @@ import (
 )
 
 // interrupted runs a job until it has a few checkpoints and suspends it. With open, what the newest one prepared is not committed.
-func interrupted(t *testing.T, j *job, open, serialized bool) (*world, *cluster.Memory) {
+func interrupted(t *testing.T, j *job, open bool, fabric cluster.Fabric) (*world, *cluster.Memory) {
 	t.Helper()
 	w, mem := newWorld(), cluster.NewMemory()
 	m := start(t, cluster.MiniConfig{
-		Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Serialized: serialized, Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", "2", "pipeline.auto-watermark-interval", "5 ms"),
+		Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Fabric: fabric, Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", "2", "pipeline.auto-watermark-interval", "5 ms"),
 	})
 	m.until(t, "checkpoints", func() bool { return m.stats().Completed >= 3 && w.committed() > 0 })
 	if open {
@@ -92,14 +92,14 @@ func flip(at func(n int) int) func(*fs.Mem, string) error {
 // committed, the job goes back to the one before it, and its output is exact; if it is, that would double output, and it is refused. Never is there a wrong state.
 func TestDamagedCheckpoint(t *testing.T) {
 	for _, open := range []bool{true, false} {
-		both(t, func(t *testing.T, serialized bool) {
+		onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 			j := long()
-			w, mem := interrupted(t, j, open, serialized)
+			w, mem := interrupted(t, j, open, fabric)
 			newest, files := newestOf(under(mem))
 			back, refused := 0, 0
 			for i, file := range files {
 				for k, name := range slices.Sorted(maps.Keys(damages)) {
-					if *durationFlag == 0 && (i+k)%2 == 0 != serialized {
+					if *durationFlag == 0 && (i+k)%len(fabrics) != int(fabric) {
 						continue // each is done on one of the fabrics
 					}
 					damage := damages[name]
@@ -147,9 +147,9 @@ func TestDamagedCheckpoint(t *testing.T) {
 
 // TestAllowDuplicates says that --allow-duplicates goes back behind a damaged checkpoint that is committed, and nothing is lost.
 func TestAllowDuplicates(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		j := long()
-		w, mem := interrupted(t, j, false, serialized)
+		w, mem := interrupted(t, j, false, fabric)
 		newest, _ := newestOf(under(mem))
 		if n, err := mem.Damage(fmt.Sprintf("chk-%d/_metadata", newest)); n != 1 || err != nil {
 			t.Fatal(n, err)
@@ -179,9 +179,9 @@ func TestAllowDuplicates(t *testing.T) {
 
 // TestNoCheckpointLeft is E8: a job whose checkpoints are all gone never starts empty unasked.
 func TestNoCheckpointLeft(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		j := long()
-		w, mem := interrupted(t, j, false, serialized)
+		w, mem := interrupted(t, j, false, fabric)
 		if err := under(mem).RemoveAll("/mini/checkpoints"); err != nil {
 			t.Fatal(err)
 		}
@@ -290,16 +290,16 @@ func TestMalformedSavepoint(t *testing.T) {
 
 // TestMissingOperator is E17: state that the program has no operator for is not dropped unasked.
 func TestMissingOperator(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		j := long()
-		w, mem := interrupted(t, j, false, serialized)
+		w, mem := interrupted(t, j, false, fabric)
 		other := *j
 		other.stages = j.stages[1:]
 		c := other.cluster(w, nil)
-		m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem.CrashClone(100), Serialized: serialized})
+		m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem.CrashClone(100), Fabric: fabric})
 		contains(t, m.finish(t), "Cannot map checkpoint/savepoint state for operator", `uid "buckets-0"`, `uid "counts-1"`)
 		c.AllowNonRestoredState = true
-		m = start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Serialized: serialized})
+		m = start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Fabric: fabric})
 		if err := m.finish(t); err != nil {
 			t.Fatal(err)
 		}
@@ -308,11 +308,11 @@ func TestMissingOperator(t *testing.T) {
 
 // TestFinishedIsNotRunAgain says that a job that has finished is not run again by the same command, savepoint included: a supervisor gives it again and again.
 func TestFinishedIsNotRunAgain(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		j := long()
 		w, mem := newWorld(), cluster.NewMemory()
 		s := settings("execution.checkpointing.interval", "20 ms", "pipeline.auto-watermark-interval", "5 ms")
-		m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Serialized: serialized, Settings: s})
+		m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Fabric: fabric, Settings: s})
 		m.until(t, "output", func() bool { return w.committed() > 0 })
 		id, err := m.JobManager().Stop(m.Jobs()[0], "", "", false)
 		q := m.request(t, id, err)
@@ -322,7 +322,7 @@ func TestFinishedIsNotRunAgain(t *testing.T) {
 		c := j.cluster(w, nil)
 		c.Name, c.FromSavepoint = "other", q.Path
 		for run := range 3 {
-			m = start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Serialized: serialized, Settings: s})
+			m = start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Fabric: fabric, Settings: s})
 			if err := m.finish(t); run == 0 && err != nil || run > 0 && !isEnded(err) {
 				t.Errorf("run %d: %v", run, err)
 			}

@@ -24,7 +24,7 @@ var errFull = errors.New("no space left on device")
 // restart strategy, with the cause.
 func TestDiskFull(t *testing.T) {
 	for _, tolerated := range []bool{true, false} {
-		both(t, func(t *testing.T, serialized bool) {
+		onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 			j := long()
 			w, mem := newWorld(), cluster.NewMemory()
 			var full atomic.Bool
@@ -39,7 +39,7 @@ func TestDiskFull(t *testing.T) {
 			if !tolerated {
 				s = append(s, settings("execution.checkpointing.tolerable-failed-checkpoints", "2")...)
 			}
-			m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Serialized: serialized, Settings: s})
+			m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Fabric: fabric, Settings: s})
 			m.until(t, "a checkpoint", func() bool { return m.stats().Completed > 1 })
 			full.Store(true)
 			if !tolerated {
@@ -63,7 +63,7 @@ func TestDiskFull(t *testing.T) {
 
 // TestFsyncFails is E4: a checkpoint with a file whose fsync failed is failed for ever, the file is not synced again, and no later checkpoint names it.
 func TestFsyncFails(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		j := long()
 		w, mem := newWorld(), cluster.NewMemory()
 		failed := map[string]int{}
@@ -84,7 +84,7 @@ func TestFsyncFails(t *testing.T) {
 			return nil
 		}
 		mem.Wrap = d.wrap
-		m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Serialized: serialized, Settings: settings("execution.checkpointing.interval", "10 ms", "pipeline.auto-watermark-interval", "5 ms")})
+		m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Fabric: fabric, Settings: settings("execution.checkpointing.interval", "10 ms", "pipeline.auto-watermark-interval", "5 ms")})
 		m.until(t, "a failure and a checkpoint after it", func() bool {
 			s := m.stats()
 			return s.Failed >= 1 && len(s.History) > 0 && s.History[0].Status == checkpoint.StatusCompleted
@@ -125,14 +125,14 @@ func TestFsyncFails(t *testing.T) {
 
 // TestTwoJobsOneDirectory is E14: jobs with one checkpoint directory are told apart by their ids.
 func TestTwoJobsOneDirectory(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		a, b := long(), long()
 		b.sources[0].records, b.stages = 300, b.stages[:1]
 		wa, wb, mem := newWorld(), newWorld(), cluster.NewMemory()
 		ja, jb := a.cluster(wa, nil), b.cluster(wb, nil)
 		jb.Name = "other"
 		cfg := cluster.MiniConfig{
-			Jobs: []cluster.Job{ja, jb}, Memory: mem, Serialized: serialized,
+			Jobs: []cluster.Job{ja, jb}, Memory: mem, Fabric: fabric,
 			Settings: settings("execution.checkpointing.interval", "10 ms", "execution.checkpointing.dir", "mem:///mini/one", "pipeline.auto-watermark-interval", "5 ms"),
 		}
 		m := start(t, cfg)
@@ -171,12 +171,12 @@ func TestTwoJobsOneDirectory(t *testing.T) {
 
 // TestFilesOfCheckpoints is E19: while checkpoints come and go no file of a retained one is deleted, and nothing is left of the others.
 func TestFilesOfCheckpoints(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		j := long()
 		j.sources[0].records = 2000
 		w, mem := newWorld(), cluster.NewMemory()
 		m := start(t, cluster.MiniConfig{
-			Jobs: []cluster.Job{j.cluster(w, &chaos{r: random(7), every: 2000, budget: 3})}, Memory: mem, Serialized: serialized,
+			Jobs: []cluster.Job{j.cluster(w, &chaos{r: random(7), every: 2000, budget: 3})}, Memory: mem, Fabric: fabric,
 			Settings: settings("execution.checkpointing.interval", "10 ms", "pipeline.auto-watermark-interval", "5 ms", "execution.checkpointing.num-retained", "3",
 				"restart-strategy.type", "fixed-delay", "restart-strategy.fixed-delay.attempts", "100", "restart-strategy.fixed-delay.delay", "1 ms"),
 		})
@@ -221,11 +221,11 @@ func TestFilesOfCheckpoints(t *testing.T) {
 func TestClaim(t *testing.T) {
 	for _, claim := range []bool{false, true} {
 		t.Run(fmt.Sprint("claim=", claim), func(t *testing.T) {
-			both(t, func(t *testing.T, serialized bool) {
+			onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 				j := long()
 				w, mem := newWorld(), cluster.NewMemory()
 				s := settings("execution.checkpointing.interval", "10 ms", "pipeline.auto-watermark-interval", "5 ms")
-				m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Serialized: serialized, Settings: s})
+				m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Fabric: fabric, Settings: s})
 				m.until(t, "output", func() bool { return w.committed() > 0 })
 				id, err := m.JobManager().Stop(m.Jobs()[0], "", "mem:///mine", false)
 				q := m.request(t, id, err)
@@ -234,7 +234,7 @@ func TestClaim(t *testing.T) {
 				}
 				c := j.cluster(w, nil)
 				c.Name, c.FromSavepoint, c.Claim = "other", q.Path, claim
-				n := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Serialized: serialized, Settings: s})
+				n := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Fabric: fabric, Settings: s})
 				n.until(t, "checkpoints", func() bool { return n.stats().Completed >= 5 })
 				if err := n.stop(); err != nil {
 					t.Fatal(err)
@@ -251,7 +251,7 @@ func TestClaim(t *testing.T) {
 				if err := under(mem).RemoveAll("/mine"); err != nil {
 					t.Fatal(err)
 				}
-				n = start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Serialized: serialized})
+				n = start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Fabric: fabric})
 				if err := n.finish(t); err != nil {
 					t.Fatal(err)
 				}

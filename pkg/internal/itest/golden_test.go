@@ -99,7 +99,7 @@ func TestGoldenSavepoint(t *testing.T) {
 		synctest.Test(t, writeGolden)
 	}
 	for _, parallelism := range []string{"1", "2", "5"} {
-		both(t, func(t *testing.T, serialized bool) {
+		onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 			j, w, mem := goldenJob(), newWorld(), cluster.NewMemory()
 			if err := under(mem).MkdirAll("/golden"); err != nil {
 				t.Fatal(err)
@@ -121,7 +121,7 @@ func TestGoldenSavepoint(t *testing.T) {
 			}
 			c := j.cluster(w, nil)
 			c.FromSavepoint = "mem:///golden"
-			m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Serialized: serialized, Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", parallelism)})
+			m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Fabric: fabric, Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", parallelism)})
 			if err := m.finish(t); err != nil {
 				t.Fatal(err)
 			}

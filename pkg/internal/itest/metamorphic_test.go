@@ -98,7 +98,7 @@ func metamorphic(t *testing.T, seed uint64) {
 		settings, text := randomSettings(r)
 		c := &chaos{r: rand.New(rand.NewPCG(seed, uint64(phase)+100)), every: 50 + r.IntN(1000), budget: r.IntN(4)}
 		cfg := cluster.MiniConfig{
-			Memory: mem, Settings: settings, Serialized: r.IntN(2) == 0, TaskManagers: 1 + r.IntN(3), MemoryLimit: int64(1+r.IntN(32)) << 20, Logger: logs(t),
+			Memory: mem, Settings: settings, Fabric: fabrics[r.IntN(len(fabrics))], TaskManagers: 1 + r.IntN(3), MemoryLimit: int64(1+r.IntN(32)) << 20, Logger: logs(t),
 			Jobs: []cluster.Job{{Name: name, Build: func(env *stream.Env) error { return j.build(env, w, c) }, FromSavepoint: savepoint}},
 		}
 		end := []string{"crash", "crash at operation", "suspend", "stop", "savepoint"}[r.IntN(5)]
@@ -107,7 +107,7 @@ func metamorphic(t *testing.T, seed uint64) {
 		}
 		after := time.Duration(r.IntN(150)) * time.Millisecond
 		ops := 1 + r.IntN(150)
-		t.Logf("phase %d: %s after %v or %d operations; serialized=%t taskmanagers=%d%s", phase, end, after, ops, cfg.Serialized, cfg.TaskManagers, text)
+		t.Logf("phase %d: %s after %v or %d operations; fabric=%s taskmanagers=%d%s", phase, end, after, ops, cfg.Fabric, cfg.TaskManagers, text)
 		d := &disk{onEnd: w.kill}
 		mem.Wrap = d.wrap
 		if end == "crash at operation" {

@@ -126,7 +126,7 @@ func (r *splitReader) Close() error                              { return nil }
 // TestRegionRestart restarts one of two regions that share an enumerator, which goes on handing out splits while the reader is away: it is given each once, and what it had
 // since the checkpoint once again.
 func TestRegionRestart(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		const total = 60
 		var mu sync.Mutex
 		var given []string
@@ -150,7 +150,7 @@ func TestRegionRestart(t *testing.T) {
 				stream.To(s, out.Immediate(), stream.UID("out"))
 				return nil
 			}}},
-			Memory: cluster.NewMemory(), Serialized: serialized, TaskManagers: 2,
+			Memory: cluster.NewMemory(), Fabric: fabric, TaskManagers: 2,
 			Settings: settings("execution.checkpointing.interval", "70 ms", "parallelism.default", "2", "restart-strategy.type", "fixed-delay", "restart-strategy.fixed-delay.attempts", "9", "restart-strategy.fixed-delay.delay", "50 ms"),
 		})
 		if err := m.finish(t); err != nil {
@@ -280,7 +280,7 @@ func (r *lateReader) CheckpointComplete(int64) {
 
 // TestRegionFailsAfterTheLastCheckpoint says that a region which fails when all input has been read, and the last checkpoint is complete, gets another last one.
 func TestRegionFailsAfterTheLastCheckpoint(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		out := collect.New[int64]()
 		m := start(t, cluster.MiniConfig{
 			Jobs: []cluster.Job{{Name: "late", Build: func(env *stream.Env) error {
@@ -288,7 +288,7 @@ func TestRegionFailsAfterTheLastCheckpoint(t *testing.T) {
 				stream.To(s, out.Immediate(), stream.UID("out"))
 				return nil
 			}}},
-			Memory: cluster.NewMemory(), Serialized: serialized,
+			Memory: cluster.NewMemory(), Fabric: fabric,
 			Settings: settings("execution.checkpointing.interval", "1 h", "parallelism.default", "2", "restart-strategy.type", "fixed-delay", "restart-strategy.fixed-delay.delay", "1 s"),
 		})
 		if !m.wait(time.Minute) {

@@ -38,7 +38,7 @@ func (s *sleeper) OnTimer(ctx stream.Context[int64], _ time.Time, out stream.Out
 func TestTimersLeaveRoom(t *testing.T) {
 	for _, processing := range []bool{false, true} {
 		t.Run(fmt.Sprint("processing=", processing), func(t *testing.T) {
-			both(t, func(t *testing.T, serialized bool) {
+			onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 				out := collect.New[string]()
 				m := start(t, cluster.MiniConfig{
 					Jobs: []cluster.Job{{Name: "timers", Build: func(env *stream.Env) error {
@@ -52,7 +52,7 @@ func TestTimersLeaveRoom(t *testing.T) {
 						stream.To(stream.Rebalance(timers), out.Immediate(), stream.UID("out"))
 						return nil
 					}}},
-					Memory: cluster.NewMemory(), Serialized: serialized, Settings: settings("execution.checkpointing.interval", "1 h", "pipeline.auto-watermark-interval", "50 ms"),
+					Memory: cluster.NewMemory(), Fabric: fabric, Settings: settings("execution.checkpointing.interval", "1 h", "pipeline.auto-watermark-interval", "50 ms"),
 				})
 				m.until(t, "the first timer", func() bool { return out.Len() > 0 })
 				for range 10 {
@@ -82,7 +82,7 @@ func TestTimersLeaveRoom(t *testing.T) {
 func TestDrain(t *testing.T) {
 	for _, drain := range []bool{false, true} {
 		t.Run(fmt.Sprint("drain=", drain), func(t *testing.T) {
-			both(t, func(t *testing.T, serialized bool) {
+			onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 				w, mem := newWorld(), cluster.NewMemory()
 				j := long()
 				read := 0
@@ -91,7 +91,7 @@ func TestDrain(t *testing.T) {
 				j.sources[0].make = func(split, n int) Rec { read++; r := inner(split, n); r.Value = 1; return r }
 				// A window that never ends by itself, and how many records are in it.
 				j.stages = []stage{windows(time.Hour, time.Hour)}
-				m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Serialized: serialized, Settings: settings("execution.checkpointing.interval", "20 ms")})
+				m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Fabric: fabric, Settings: settings("execution.checkpointing.interval", "20 ms")})
 				m.until(t, "checkpoints", func() bool { return m.stats().Completed > 2 })
 				id, err := m.JobManager().Stop(m.Jobs()[0], "", "", drain)
 				q := m.request(t, id, err)
@@ -111,7 +111,7 @@ func TestDrain(t *testing.T) {
 				}
 				c := j.cluster(w, nil)
 				c.FromSavepoint, c.Name = q.Path, "other"
-				n := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Serialized: serialized, Settings: settings("execution.checkpointing.interval", "20 ms")})
+				n := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Fabric: fabric, Settings: settings("execution.checkpointing.interval", "20 ms")})
 				if err := n.finish(t); err != nil {
 					t.Fatal(err)
 				}

@@ -43,7 +43,7 @@ func TestRestartStrategies(t *testing.T) {
 		{"exponential gives up", "restart-strategy.type=exponential-delay restart-strategy.exponential-delay.attempts-before-reset-backoff=2 restart-strategy.exponential-delay.jitter-factor=0", ever, 2, true, 2500 * time.Millisecond, 2500 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			both(t, func(t *testing.T, serialized bool) {
+			onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 				j := small()
 				j.sources[0].splits = 1
 				w, mem := newWorld(), cluster.NewMemory()
@@ -58,7 +58,7 @@ func TestRestartStrategies(t *testing.T) {
 					job.Build = unchecked(failing(c.fail))
 				}
 				began := time.Now()
-				m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{job}, Memory: mem, Serialized: serialized, Settings: all})
+				m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{job}, Memory: mem, Fabric: fabric, Settings: all})
 				err := m.finish(t)
 				took := time.Since(began)
 				d, derr := m.JobManager().Job(m.Jobs()[0])
@@ -86,7 +86,7 @@ func TestRestartStrategies(t *testing.T) {
 
 // TestPanicInAFunction is A13: the task fails, its stack is among the exceptions, the job restarts, and the process and other jobs live.
 func TestPanicInAFunction(t *testing.T) {
-	both(t, func(t *testing.T, serialized bool) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
 		j, other := small(), long()
 		w, v, mem := newWorld(), newWorld(), cluster.NewMemory()
 		b := other.cluster(v, nil)
@@ -95,7 +95,7 @@ func TestPanicInAFunction(t *testing.T) {
 		panics := 2
 		a.Build = panicking(j, w, &panics)
 		m := start(t, cluster.MiniConfig{
-			Jobs: []cluster.Job{a, b}, Memory: mem, Serialized: serialized,
+			Jobs: []cluster.Job{a, b}, Memory: mem, Fabric: fabric,
 			Settings: settings("execution.checkpointing.interval", "10 ms", "restart-strategy.type", "fixed-delay", "restart-strategy.fixed-delay.attempts", "5", "restart-strategy.fixed-delay.delay", "1 ms"),
 		})
 		if err := m.finish(t); err != nil {
@@ -123,13 +123,13 @@ func TestPanicInAFunction(t *testing.T) {
 // TestRestartStorm is A14: a job that fails each time ends with its cause, and nothing is left of its attempts: no goroutine, no channel, no transaction, no file.
 func TestRestartStorm(t *testing.T) {
 	goroutines, fds := runtime.NumGoroutine(), descriptors()
-	for _, serialized := range fabrics {
+	for _, fabric := range fabrics {
 		synctest.Test(t, func(t *testing.T) {
 			j := small()
 			w, mem := newWorld(), cluster.NewMemory()
 			c := &chaos{r: random(3), every: 8, budget: 1 << 30}
 			m := start(t, cluster.MiniConfig{
-				Jobs: []cluster.Job{j.cluster(w, c)}, Memory: mem, Serialized: serialized, TaskManagers: 2,
+				Jobs: []cluster.Job{j.cluster(w, c)}, Memory: mem, Fabric: fabric, TaskManagers: 2,
 				Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", "3", "pipeline.auto-watermark-interval", "1 ms", "restart-strategy.type", "fixed-delay",
 					"restart-strategy.fixed-delay.attempts", "60", "restart-strategy.fixed-delay.delay", "1 ms"),
 			})

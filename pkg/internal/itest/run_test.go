@@ -19,12 +19,12 @@ import (
 )
 
 // fabrics are the ways of handing over that every test runs with.
-var fabrics = map[string]bool{"direct": false, "serialized": true}
+var fabrics = []cluster.Fabric{cluster.Direct, cluster.Serialized, cluster.Separate}
 
-// both runs a test in a bubble on both fabrics.
-func both(t *testing.T, f func(t *testing.T, serialized bool)) {
-	for _, name := range []string{"direct", "serialized"} {
-		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { f(t, fabrics[name]) }) })
+// onEach runs a test in a bubble on each fabric.
+func onEach(t *testing.T, f func(t *testing.T, fabric cluster.Fabric)) {
+	for _, fabric := range fabrics {
+		t.Run(fabric.String(), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { f(t, fabric) }) })
 	}
 }
 

@@ -36,14 +36,19 @@ func (t *chainTask) connect() error {
 			if err != nil {
 				return err
 			}
+			typ := t.spec.Program.Type(e.GetSourceNode(), e.GetSideOutput())
+			if typ == nil {
+				return t.noType(i, e)
+			}
 			from := ChannelsInto(Partitioning(e), int(producers.GetParallelism()), t.spec.Parallelism, t.spec.ID.Index)
 			for _, s := range from {
-				in = append(in, exchange.GateChannel{Input: input, ID: exchange.ChannelID{
-					Job: t.spec.ID.Job, Edge: i, Source: s, Target: t.spec.ID.Index,
-					SourceAttempt: t.attemptOf(e.GetSourceVertex(), s), TargetAttempt: t.spec.ID.Attempt,
+				attempt, place := t.locate(e.GetSourceVertex(), s)
+				in = append(in, exchange.GateChannel{Input: input, Place: place, Type: typ, ID: exchange.ChannelID{
+					Job: t.spec.ID.Job, Epoch: t.spec.Epoch, Edge: i, Source: s, Target: t.spec.ID.Index,
+					SourceAttempt: attempt, TargetAttempt: t.spec.ID.Attempt,
 				}})
 			}
-			t.inTypes = append(t.inTypes, t.spec.Program.Type(e.GetSourceNode(), e.GetSideOutput()))
+			t.inTypes = append(t.inTypes, typ)
 			t.inputs = append(t.inputs, int(e.GetTargetInput()))
 			input++
 		}
@@ -56,9 +61,17 @@ func (t *chainTask) connect() error {
 		t.valve = align.NewValve(len(in))
 		t.ended = make([]bool, len(in))
 		t.drained = true
-		t.gate = t.spec.Network.OpenGate(in, limit, t.Wake)
+		gate, err := t.spec.Network.OpenGate(in, limit, t)
+		if err != nil {
+			return err
+		}
+		t.gate = gate
 	}
 	return nil
+}
+
+func (t *chainTask) noType(index int, e *planv1.Edge) error {
+	return fmt.Errorf("edge %d: the program knows no type for output %q of node %d", index, e.GetSideOutput(), e.GetSourceNode())
 }
 
 func (t *chainTask) openEdge(index int, e *planv1.Edge, limit int) error {
@@ -67,18 +80,23 @@ func (t *chainTask) openEdge(index int, e *planv1.Edge, limit int) error {
 		return err
 	}
 	p := Partitioning(e)
-	var ids []exchange.ChannelID
+	var channels []exchange.WriterChannel
 	for _, c := range ChannelsFrom(p, t.spec.Parallelism, int(consumers.GetParallelism()), t.spec.ID.Index) {
-		ids = append(ids, exchange.ChannelID{
-			Job: t.spec.ID.Job, Edge: index, Source: t.spec.ID.Index, Target: c,
-			SourceAttempt: t.spec.ID.Attempt, TargetAttempt: t.attemptOf(e.GetTargetVertex(), c),
-		})
+		attempt, place := t.locate(e.GetTargetVertex(), c)
+		channels = append(channels, exchange.WriterChannel{Place: place, ID: exchange.ChannelID{
+			Job: t.spec.ID.Job, Epoch: t.spec.Epoch, Edge: index, Source: t.spec.ID.Index, Target: c,
+			SourceAttempt: t.spec.ID.Attempt, TargetAttempt: attempt,
+		}})
 	}
 	typ := t.spec.Program.Type(e.GetSourceNode(), e.GetSideOutput())
 	if typ == nil {
-		return fmt.Errorf("edge %d: the program knows no type for output %q of node %d", index, e.GetSideOutput(), e.GetSourceNode())
+		return t.noType(index, e)
 	}
-	out := &outEdge{writer: t.spec.Network.OpenWriter(ids, typ, limit, t)}
+	writer, err := t.spec.Network.OpenWriter(channels, typ, limit, t)
+	if err != nil {
+		return err
+	}
+	out := &outEdge{writer: writer}
 	records := batchRecords
 	if t.spec.Options.BufferTimeout == 0 {
 		records = 1
@@ -88,7 +106,7 @@ func (t *chainTask) openEdge(index int, e *planv1.Edge, limit int) error {
 		key = t.spec.Program.Key(e)
 	}
 	out.router = typ.NewRouter(exchange.RouterSpec{
-		Partitioning: p, Channels: len(ids), MaxParallelism: int(consumers.GetMaxParallelism()), Key: key,
+		Partitioning: p, Channels: len(channels), MaxParallelism: int(consumers.GetMaxParallelism()), Key: key,
 		Copy: !t.spec.Options.ObjectReuse, Send: out.writer.Send, MaxBytes: batchBytes, MaxRecords: records,
 	})
 	t.edges = append(t.edges, out)
@@ -111,14 +129,27 @@ func (t *chainTask) vertex(id []byte) (*planv1.Vertex, error) {
 	return nil, fmt.Errorf("the job graph has no vertex %x", id)
 }
 
-// attemptOf returns the attempt of a neighbour; one that is not located runs as the same attempt as this task.
-func (t *chainTask) attemptOf(vertex []byte, index int) base.Attempt {
+// locate returns the attempt of a neighbour, and where it runs; one that is not located runs beside this task, as the same attempt.
+func (t *chainTask) locate(vertex []byte, index int) (base.Attempt, exchange.Place) {
 	for _, l := range t.spec.Locations {
 		if s := l.GetSubtask(); int(s.GetIndex()) == index && bytes.Equal(s.GetVertexId(), vertex) {
-			return base.Attempt(s.GetAttempt())
+			return base.Attempt(s.GetAttempt()), exchange.Place{Here: t.spec.TaskManager, There: l.GetTaskManagerId(), Address: l.GetDataAddress()}
 		}
 	}
-	return t.spec.ID.Attempt
+	return t.spec.ID.Attempt, exchange.Place{}
+}
+
+// Ends names the tasks at the ends of a channel of this one (exchange.GateHost, exchange.WriterHost).
+func (t *chainTask) Ends(id exchange.ChannelID) (producer, consumer string) {
+	e := t.spec.Graph.GetEdges()[id.Edge]
+	name := func(vertex []byte, index int, attempt base.Attempt) string {
+		v, err := t.vertex(vertex)
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprintf("vertex %q subtask %d/%d attempt %d", v.GetName(), index+1, v.GetParallelism(), attempt)
+	}
+	return name(e.GetSourceVertex(), id.Source, id.SourceAttempt), name(e.GetTargetVertex(), id.Target, id.TargetAttempt)
 }
 
 // Partitioning returns how an edge spreads records.

@@ -234,11 +234,19 @@ func newRig(t *testing.T, o task.Options, channel int, sink bool, ops ...task.Op
 	typ := numType{}
 	if !source {
 		g.Edges = append(g.Edges, &planv1.Edge{SourceVertex: vertexID(1), TargetVertex: vertexID(2), SourceNode: 1, TargetNode: 2})
-		r.in = r.network.OpenWriter([]exchange.ChannelID{{Job: job, Edge: 0}}, typ, channel, r)
+		w, err := r.network.OpenWriter([]exchange.WriterChannel{{ID: exchange.ChannelID{Job: job, Edge: 0}}}, typ, channel, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.in = w
 	}
 	if sink {
 		g.Edges = append(g.Edges, &planv1.Edge{SourceVertex: vertexID(2), TargetVertex: vertexID(3), SourceNode: int32(1 + len(ops)), TargetNode: 99})
-		r.out = r.network.OpenGate([]exchange.GateChannel{{ID: exchange.ChannelID{Job: job, Edge: len(g.Edges) - 1}}}, channel, r.Wake)
+		gate, err := r.network.OpenGate([]exchange.GateChannel{{ID: exchange.ChannelID{Job: job, Edge: len(g.Edges) - 1}}}, channel, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.out = gate
 	}
 	o.ChannelBytes = channel
 	r.spec = task.Spec{
@@ -273,6 +281,8 @@ func (r *rig) Wake() {
 }
 func (r *rig) AwaitSpace() bool { <-r.wake; return true }
 func (r *rig) Fail(err error)   { r.t.Error(err) }
+
+func (r *rig) Ends(exchange.ChannelID) (producer, consumer string) { return "up", "down" }
 
 // drain takes what the task put out.
 func (r *rig) drain() (out []string) {

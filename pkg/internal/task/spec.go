@@ -60,11 +60,13 @@ type Storage interface {
 type Spec struct {
 	ID          base.SubtaskID
 	Job         string
+	Epoch       base.Epoch // of the leader that deployed it
+	TaskManager string     // the id of the one that runs it
 	Program     Program
 	Graph       *planv1.JobGraph
 	Vertex      *planv1.Vertex
 	Parallelism int
-	// Locations names the attempts of all subtasks of the neighbouring vertices, producers and consumers.
+	// Locations names the attempts of all subtasks of the neighbouring vertices, producers and consumers, and where they run.
 	Locations []*rpcv1.Location
 	Restore   *rpcv1.Restore // nil when the job starts without state
 	Options   Options

@@ -54,7 +54,7 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Exchange is the network of all tasks of a process, shared by its TaskManagers. It is safe for concurrent use.
+// Exchange is the network of all tasks of a process, shared by its TaskManagers; it reaches those of other processes. It is safe for concurrent use.
 type Exchange struct {
 	network *exchange.Network
 	mu      sync.Mutex
@@ -110,6 +110,7 @@ func New(cfg Config) *TaskManager {
 	}
 	t.log = t.log.With(slog.String("task_manager", cfg.ID))
 	t.mu.tasks = map[base.SubtaskID]*running{}
+	cfg.Exchange.network.Host(cfg.ID)
 	return t
 }
 
@@ -131,6 +132,8 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		clients = append(clients, client)
 	}
 	server := grpcrpc.NewServer(nil, t)
+	server.Exchange(t.cfg.Exchange.network.Accept)
+	t.cfg.Exchange.network.Join(t.cfg.ID, l.Addr().String(), t.cfg.Network)
 	defer t.registerMetrics().Close()
 	g, ctx := errgroup.WithContext(ctx) // when nobody can reach it any more, it leaves
 	g.Go(func() error { return server.Serve(l) })
@@ -140,6 +143,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	})
 	err = g.Wait()
 	t.all.Wait()
+	t.cfg.Exchange.network.Leave(t.cfg.ID)
 	for _, client := range clients {
 		err = errors.Join(err, client.Close())
 	}

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
 	"github.com/rivulet-io/rivulet/pkg/internal/taskmanager"
 )
@@ -17,7 +18,7 @@ func TestDeafTaskManagerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		err := taskmanager.New(taskmanager.Config{ID: "tm", Network: deaf{grpcrpc.NewMemory()}, JobManagers: []string{"jobmanager"}}).Run(ctx)
+		err := taskmanager.New(taskmanager.Config{ID: "tm", Network: deaf{grpcrpc.NewMemory()}, JobManagers: []string{"jobmanager"}, Exchange: taskmanager.NewExchange(exchange.Direct)}).Run(ctx)
 		if !errors.Is(err, errDeaf) || ctx.Err() != nil {
 			t.Errorf("got %v, at the end of the test: %v", err, ctx.Err() != nil)
 		}

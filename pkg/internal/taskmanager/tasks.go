@@ -61,7 +61,7 @@ func (t *TaskManager) Deploy(_ context.Context, r *rpcv1.DeployRequest) (*rpcv1.
 		}
 		v.Parallelism, v.MaxParallelism = d.GetParallelism(), d.GetMaxParallelism()
 		specs = append(specs, task.Spec{
-			ID: id, Job: r.GetJobName(), Program: program, Graph: r.GetGraph(), Vertex: v, Parallelism: int(d.GetParallelism()),
+			ID: id, Job: r.GetJobName(), Epoch: base.Epoch(s.epoch), TaskManager: t.cfg.ID, Program: program, Graph: r.GetGraph(), Vertex: v, Parallelism: int(d.GetParallelism()),
 			Locations: d.GetLocations(), Restore: d.GetRestore(), Options: opts, Network: t.cfg.Exchange.network, Storage: t.cfg.Storage,
 			Listener: l, Final: func() { l.final = t.finalMetrics(id) }, Metrics: t.cfg.Metrics,
 			Labels: t.labels(),

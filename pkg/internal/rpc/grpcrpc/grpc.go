@@ -14,6 +14,9 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -43,6 +46,9 @@ func NewServer(jm rpcv1.JobManagerServiceServer, tm rpcv1.TaskManagerServiceServ
 		grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(maxMessageBytes),
 		grpc.UnaryInterceptor(classify),
 		grpc.WaitForHandlers(true),
+		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 	)
 	if jm != nil {
 		rpcv1.RegisterJobManagerServiceServer(s, jm)
@@ -117,8 +123,10 @@ type Client struct {
 }
 
 // Dial returns a client of the process at an address. It does no I/O.
-func Dial(n Network, address string) (*Client, error) {
-	conn, err := grpc.NewClient("passthrough:///"+address,
+func Dial(n Network, address string) (*Client, error) { return dial(n, address) }
+
+func dial(n Network, address string, more ...grpc.DialOption) (*Client, error) {
+	conn, err := grpc.NewClient("passthrough:///"+address, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(n.Dial),
 		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),
@@ -128,7 +136,7 @@ func Dial(n Network, address string) (*Client, error) {
 		grpc.WithUnaryInterceptor(declassify),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
-	)
+	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, err)
 	}

@@ -148,6 +148,98 @@ func (StopMode) EnumDescriptor() ([]byte, []int) {
 	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{1}
 }
 
+// ExchangeRequest is part of an exchange.
+type ExchangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whole frames, one after another, as package exchange describes them. They are written and read without a copy, by a codec that knows this message.
+	Frames        []byte `protobuf:"bytes,1,opt,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeRequest) Reset() {
+	*x = ExchangeRequest{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeRequest) ProtoMessage() {}
+
+func (x *ExchangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeRequest.ProtoReflect.Descriptor instead.
+func (*ExchangeRequest) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ExchangeRequest) GetFrames() []byte {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+// ExchangeResponse is part of an exchange.
+type ExchangeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ExchangeRequest.
+	Frames        []byte `protobuf:"bytes,1,opt,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeResponse) Reset() {
+	*x = ExchangeResponse{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeResponse) ProtoMessage() {}
+
+func (x *ExchangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeResponse.ProtoReflect.Descriptor instead.
+func (*ExchangeResponse) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ExchangeResponse) GetFrames() []byte {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
 // Header goes with every call.
 type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -159,7 +251,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[0]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -171,7 +263,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[0]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -184,7 +276,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{0}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Header) GetJobId() []byte {
@@ -213,7 +305,7 @@ type Subtask struct {
 
 func (x *Subtask) Reset() {
 	*x = Subtask{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[1]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -225,7 +317,7 @@ func (x *Subtask) String() string {
 func (*Subtask) ProtoMessage() {}
 
 func (x *Subtask) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[1]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -238,7 +330,7 @@ func (x *Subtask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subtask.ProtoReflect.Descriptor instead.
 func (*Subtask) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{1}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Subtask) GetVertexId() []byte {
@@ -279,7 +371,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[2]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +383,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[2]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +396,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{2}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RegisterRequest) GetHeader() *Header {
@@ -368,7 +460,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[3]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +472,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[3]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +485,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{3}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RegisterResponse) GetEpoch() int64 {
@@ -431,7 +523,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[4]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +535,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[4]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +548,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{4}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HeartbeatRequest) GetTaskManagerId() string {
@@ -498,7 +590,7 @@ type UnregisterRequest struct {
 
 func (x *UnregisterRequest) Reset() {
 	*x = UnregisterRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +602,7 @@ func (x *UnregisterRequest) String() string {
 func (*UnregisterRequest) ProtoMessage() {}
 
 func (x *UnregisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +615,7 @@ func (x *UnregisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterRequest.ProtoReflect.Descriptor instead.
 func (*UnregisterRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{5}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UnregisterRequest) GetHeader() *Header {
@@ -549,7 +641,7 @@ type UnregisterResponse struct {
 
 func (x *UnregisterResponse) Reset() {
 	*x = UnregisterResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -561,7 +653,7 @@ func (x *UnregisterResponse) String() string {
 func (*UnregisterResponse) ProtoMessage() {}
 
 func (x *UnregisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -574,7 +666,7 @@ func (x *UnregisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterResponse.ProtoReflect.Descriptor instead.
 func (*UnregisterResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{6}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{8}
 }
 
 // HeartbeatResponse is the JobManager's.
@@ -588,7 +680,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +692,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +705,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{7}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HeartbeatResponse) GetSequence() int64 {
@@ -645,7 +737,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +749,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +762,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{8}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Failure) GetClass() int32 {
@@ -718,7 +810,7 @@ type UpdateTaskRequest struct {
 
 func (x *UpdateTaskRequest) Reset() {
 	*x = UpdateTaskRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +822,7 @@ func (x *UpdateTaskRequest) String() string {
 func (*UpdateTaskRequest) ProtoMessage() {}
 
 func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +835,7 @@ func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{9}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateTaskRequest) GetHeader() *Header {
@@ -797,7 +889,7 @@ type UpdateTaskResponse struct {
 
 func (x *UpdateTaskResponse) Reset() {
 	*x = UpdateTaskResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +901,7 @@ func (x *UpdateTaskResponse) String() string {
 func (*UpdateTaskResponse) ProtoMessage() {}
 
 func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +914,7 @@ func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{10}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{12}
 }
 
 // AckCheckpointRequest hands in a task's state.
@@ -839,7 +931,7 @@ type AckCheckpointRequest struct {
 
 func (x *AckCheckpointRequest) Reset() {
 	*x = AckCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +943,7 @@ func (x *AckCheckpointRequest) String() string {
 func (*AckCheckpointRequest) ProtoMessage() {}
 
 func (x *AckCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +956,7 @@ func (x *AckCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*AckCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{11}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AckCheckpointRequest) GetHeader() *Header {
@@ -919,7 +1011,7 @@ type CheckpointStats struct {
 
 func (x *CheckpointStats) Reset() {
 	*x = CheckpointStats{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1023,7 @@ func (x *CheckpointStats) String() string {
 func (*CheckpointStats) ProtoMessage() {}
 
 func (x *CheckpointStats) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1036,7 @@ func (x *CheckpointStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStats.ProtoReflect.Descriptor instead.
 func (*CheckpointStats) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{12}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CheckpointStats) GetStartDelayNs() int64 {
@@ -1012,7 +1104,7 @@ type AckCheckpointResponse struct {
 
 func (x *AckCheckpointResponse) Reset() {
 	*x = AckCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1116,7 @@ func (x *AckCheckpointResponse) String() string {
 func (*AckCheckpointResponse) ProtoMessage() {}
 
 func (x *AckCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1129,7 @@ func (x *AckCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*AckCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{13}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{15}
 }
 
 // DeclineCheckpointRequest says why a task did not take part.
@@ -1055,7 +1147,7 @@ type DeclineCheckpointRequest struct {
 
 func (x *DeclineCheckpointRequest) Reset() {
 	*x = DeclineCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1159,7 @@ func (x *DeclineCheckpointRequest) String() string {
 func (*DeclineCheckpointRequest) ProtoMessage() {}
 
 func (x *DeclineCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1172,7 @@ func (x *DeclineCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*DeclineCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{14}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeclineCheckpointRequest) GetHeader() *Header {
@@ -1127,7 +1219,7 @@ type DeclineCheckpointResponse struct {
 
 func (x *DeclineCheckpointResponse) Reset() {
 	*x = DeclineCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1231,7 @@ func (x *DeclineCheckpointResponse) String() string {
 func (*DeclineCheckpointResponse) ProtoMessage() {}
 
 func (x *DeclineCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1244,7 @@ func (x *DeclineCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*DeclineCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{15}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{17}
 }
 
 // ReportCommittedRequest reports a subtask's commits.
@@ -1169,7 +1261,7 @@ type ReportCommittedRequest struct {
 
 func (x *ReportCommittedRequest) Reset() {
 	*x = ReportCommittedRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1273,7 @@ func (x *ReportCommittedRequest) String() string {
 func (*ReportCommittedRequest) ProtoMessage() {}
 
 func (x *ReportCommittedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1286,7 @@ func (x *ReportCommittedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportCommittedRequest.ProtoReflect.Descriptor instead.
 func (*ReportCommittedRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{16}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReportCommittedRequest) GetHeader() *Header {
@@ -1234,7 +1326,7 @@ type ReportCommittedResponse struct {
 
 func (x *ReportCommittedResponse) Reset() {
 	*x = ReportCommittedResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1338,7 @@ func (x *ReportCommittedResponse) String() string {
 func (*ReportCommittedResponse) ProtoMessage() {}
 
 func (x *ReportCommittedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1351,7 @@ func (x *ReportCommittedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportCommittedResponse.ProtoReflect.Descriptor instead.
 func (*ReportCommittedResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{17}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{19}
 }
 
 // SourceEventRequest is a reader's word to its enumerator.
@@ -1280,7 +1372,7 @@ type SourceEventRequest struct {
 
 func (x *SourceEventRequest) Reset() {
 	*x = SourceEventRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1384,7 @@ func (x *SourceEventRequest) String() string {
 func (*SourceEventRequest) ProtoMessage() {}
 
 func (x *SourceEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1397,7 @@ func (x *SourceEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEventRequest.ProtoReflect.Descriptor instead.
 func (*SourceEventRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{18}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SourceEventRequest) GetHeader() *Header {
@@ -1397,7 +1489,7 @@ type SourceEventResponse struct {
 
 func (x *SourceEventResponse) Reset() {
 	*x = SourceEventResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1501,7 @@ func (x *SourceEventResponse) String() string {
 func (*SourceEventResponse) ProtoMessage() {}
 
 func (x *SourceEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1514,7 @@ func (x *SourceEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEventResponse.ProtoReflect.Descriptor instead.
 func (*SourceEventResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{19}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{21}
 }
 
 // DeployRequest starts tasks.
@@ -1444,7 +1536,7 @@ type DeployRequest struct {
 
 func (x *DeployRequest) Reset() {
 	*x = DeployRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1548,7 @@ func (x *DeployRequest) String() string {
 func (*DeployRequest) ProtoMessage() {}
 
 func (x *DeployRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1561,7 @@ func (x *DeployRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployRequest.ProtoReflect.Descriptor instead.
 func (*DeployRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{20}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeployRequest) GetHeader() *Header {
@@ -1536,7 +1628,7 @@ type TaskDeployment struct {
 
 func (x *TaskDeployment) Reset() {
 	*x = TaskDeployment{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1640,7 @@ func (x *TaskDeployment) String() string {
 func (*TaskDeployment) ProtoMessage() {}
 
 func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1653,7 @@ func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskDeployment.ProtoReflect.Descriptor instead.
 func (*TaskDeployment) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{21}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TaskDeployment) GetSubtask() *Subtask {
@@ -1611,7 +1703,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1715,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1728,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{22}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Location) GetSubtask() *Subtask {
@@ -1673,7 +1765,7 @@ type Restore struct {
 
 func (x *Restore) Reset() {
 	*x = Restore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1777,7 @@ func (x *Restore) String() string {
 func (*Restore) ProtoMessage() {}
 
 func (x *Restore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1790,7 @@ func (x *Restore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restore.ProtoReflect.Descriptor instead.
 func (*Restore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{23}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Restore) GetCheckpointId() int64 {
@@ -1738,7 +1830,7 @@ type OperatorRestore struct {
 
 func (x *OperatorRestore) Reset() {
 	*x = OperatorRestore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +1842,7 @@ func (x *OperatorRestore) String() string {
 func (*OperatorRestore) ProtoMessage() {}
 
 func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +1855,7 @@ func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRestore.ProtoReflect.Descriptor instead.
 func (*OperatorRestore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *OperatorRestore) GetOperatorId() []byte {
@@ -1810,7 +1902,7 @@ type DeployResponse struct {
 
 func (x *DeployResponse) Reset() {
 	*x = DeployResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1914,7 @@ func (x *DeployResponse) String() string {
 func (*DeployResponse) ProtoMessage() {}
 
 func (x *DeployResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1927,7 @@ func (x *DeployResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployResponse.ProtoReflect.Descriptor instead.
 func (*DeployResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
 }
 
 // CancelTasksRequest cancels tasks.
@@ -1849,7 +1941,7 @@ type CancelTasksRequest struct {
 
 func (x *CancelTasksRequest) Reset() {
 	*x = CancelTasksRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +1953,7 @@ func (x *CancelTasksRequest) String() string {
 func (*CancelTasksRequest) ProtoMessage() {}
 
 func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +1966,7 @@ func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksRequest.ProtoReflect.Descriptor instead.
 func (*CancelTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CancelTasksRequest) GetHeader() *Header {
@@ -1900,7 +1992,7 @@ type CancelTasksResponse struct {
 
 func (x *CancelTasksResponse) Reset() {
 	*x = CancelTasksResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2004,7 @@ func (x *CancelTasksResponse) String() string {
 func (*CancelTasksResponse) ProtoMessage() {}
 
 func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2017,7 @@ func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksResponse.ProtoReflect.Descriptor instead.
 func (*CancelTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
 }
 
 // TriggerCheckpointRequest starts a checkpoint at tasks.
@@ -1947,7 +2039,7 @@ type TriggerCheckpointRequest struct {
 
 func (x *TriggerCheckpointRequest) Reset() {
 	*x = TriggerCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2051,7 @@ func (x *TriggerCheckpointRequest) String() string {
 func (*TriggerCheckpointRequest) ProtoMessage() {}
 
 func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2064,7 @@ func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TriggerCheckpointRequest) GetHeader() *Header {
@@ -2040,7 +2132,7 @@ type TriggerCheckpointResponse struct {
 
 func (x *TriggerCheckpointResponse) Reset() {
 	*x = TriggerCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2144,7 @@ func (x *TriggerCheckpointResponse) String() string {
 func (*TriggerCheckpointResponse) ProtoMessage() {}
 
 func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2157,7 @@ func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
 }
 
 // NotifyCheckpointRequest tells the outcome of a checkpoint.
@@ -2083,7 +2175,7 @@ type NotifyCheckpointRequest struct {
 
 func (x *NotifyCheckpointRequest) Reset() {
 	*x = NotifyCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2187,7 @@ func (x *NotifyCheckpointRequest) String() string {
 func (*NotifyCheckpointRequest) ProtoMessage() {}
 
 func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2200,7 @@ func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NotifyCheckpointRequest) GetHeader() *Header {
@@ -2155,7 +2247,7 @@ type NotifyCheckpointResponse struct {
 
 func (x *NotifyCheckpointResponse) Reset() {
 	*x = NotifyCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2259,7 @@ func (x *NotifyCheckpointResponse) String() string {
 func (*NotifyCheckpointResponse) ProtoMessage() {}
 
 func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2272,7 @@ func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
 }
 
 // AssignSplitsRequest carries splits to a reader.
@@ -2197,7 +2289,7 @@ type AssignSplitsRequest struct {
 
 func (x *AssignSplitsRequest) Reset() {
 	*x = AssignSplitsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2301,7 @@ func (x *AssignSplitsRequest) String() string {
 func (*AssignSplitsRequest) ProtoMessage() {}
 
 func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2314,7 @@ func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsRequest.ProtoReflect.Descriptor instead.
 func (*AssignSplitsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AssignSplitsRequest) GetHeader() *Header {
@@ -2271,7 +2363,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2375,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2388,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Split) GetId() string {
@@ -2322,7 +2414,7 @@ type AssignSplitsResponse struct {
 
 func (x *AssignSplitsResponse) Reset() {
 	*x = AssignSplitsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +2426,7 @@ func (x *AssignSplitsResponse) String() string {
 func (*AssignSplitsResponse) ProtoMessage() {}
 
 func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +2439,7 @@ func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsResponse.ProtoReflect.Descriptor instead.
 func (*AssignSplitsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
 }
 
 // FetchMetricsRequest asks for metrics.
@@ -2360,7 +2452,7 @@ type FetchMetricsRequest struct {
 
 func (x *FetchMetricsRequest) Reset() {
 	*x = FetchMetricsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2464,7 @@ func (x *FetchMetricsRequest) String() string {
 func (*FetchMetricsRequest) ProtoMessage() {}
 
 func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2477,7 @@ func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsRequest.ProtoReflect.Descriptor instead.
 func (*FetchMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *FetchMetricsRequest) GetHeader() *Header {
@@ -2405,7 +2497,7 @@ type FetchMetricsResponse struct {
 
 func (x *FetchMetricsResponse) Reset() {
 	*x = FetchMetricsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2509,7 @@ func (x *FetchMetricsResponse) String() string {
 func (*FetchMetricsResponse) ProtoMessage() {}
 
 func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2522,7 @@ func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsResponse.ProtoReflect.Descriptor instead.
 func (*FetchMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FetchMetricsResponse) GetMetrics() []*Metric {
@@ -2457,7 +2549,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2469,7 +2561,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2482,7 +2574,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Metric) GetSubtask() *Subtask {
@@ -2524,7 +2616,11 @@ var File_rivulet_rpc_v1_rpc_proto protoreflect.FileDescriptor
 
 const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\n" +
-	"\x18rivulet/rpc/v1/rpc.proto\x12\x0erivulet.rpc.v1\x1a\x1arivulet/plan/v1/plan.proto\x1a\"rivulet/snapshot/v1/snapshot.proto\"5\n" +
+	"\x18rivulet/rpc/v1/rpc.proto\x12\x0erivulet.rpc.v1\x1a\x1arivulet/plan/v1/plan.proto\x1a\"rivulet/snapshot/v1/snapshot.proto\")\n" +
+	"\x0fExchangeRequest\x12\x16\n" +
+	"\x06frames\x18\x01 \x01(\fR\x06frames\"*\n" +
+	"\x10ExchangeResponse\x12\x16\n" +
+	"\x06frames\x18\x01 \x01(\fR\x06frames\"5\n" +
 	"\x06Header\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\fR\x05jobId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"V\n" +
@@ -2721,7 +2817,9 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\x11TriggerCheckpoint\x12(.rivulet.rpc.v1.TriggerCheckpointRequest\x1a).rivulet.rpc.v1.TriggerCheckpointResponse\x12e\n" +
 	"\x10NotifyCheckpoint\x12'.rivulet.rpc.v1.NotifyCheckpointRequest\x1a(.rivulet.rpc.v1.NotifyCheckpointResponse\x12Y\n" +
 	"\fAssignSplits\x12#.rivulet.rpc.v1.AssignSplitsRequest\x1a$.rivulet.rpc.v1.AssignSplitsResponse\x12Y\n" +
-	"\fFetchMetrics\x12#.rivulet.rpc.v1.FetchMetricsRequest\x1a$.rivulet.rpc.v1.FetchMetricsResponseB\xbc\x01\n" +
+	"\fFetchMetrics\x12#.rivulet.rpc.v1.FetchMetricsRequest\x1a$.rivulet.rpc.v1.FetchMetricsResponse2d\n" +
+	"\x0fExchangeService\x12Q\n" +
+	"\bExchange\x12\x1f.rivulet.rpc.v1.ExchangeRequest\x1a .rivulet.rpc.v1.ExchangeResponse(\x010\x01B\xbc\x01\n" +
 	"\x12com.rivulet.rpc.v1B\bRpcProtoP\x01ZBgithub.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1;rpcv1\xa2\x02\x03RRX\xaa\x02\x0eRivulet.Rpc.V1\xca\x02\x0eRivulet\\Rpc\\V1\xe2\x02\x1aRivulet\\Rpc\\V1\\GPBMetadata\xea\x02\x10Rivulet::Rpc::V1b\x06proto3"
 
 var (
@@ -2737,134 +2835,138 @@ func file_rivulet_rpc_v1_rpc_proto_rawDescGZIP() []byte {
 }
 
 var file_rivulet_rpc_v1_rpc_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(TaskState)(0),                    // 0: rivulet.rpc.v1.TaskState
 	(StopMode)(0),                     // 1: rivulet.rpc.v1.StopMode
-	(*Header)(nil),                    // 2: rivulet.rpc.v1.Header
-	(*Subtask)(nil),                   // 3: rivulet.rpc.v1.Subtask
-	(*RegisterRequest)(nil),           // 4: rivulet.rpc.v1.RegisterRequest
-	(*RegisterResponse)(nil),          // 5: rivulet.rpc.v1.RegisterResponse
-	(*HeartbeatRequest)(nil),          // 6: rivulet.rpc.v1.HeartbeatRequest
-	(*UnregisterRequest)(nil),         // 7: rivulet.rpc.v1.UnregisterRequest
-	(*UnregisterResponse)(nil),        // 8: rivulet.rpc.v1.UnregisterResponse
-	(*HeartbeatResponse)(nil),         // 9: rivulet.rpc.v1.HeartbeatResponse
-	(*Failure)(nil),                   // 10: rivulet.rpc.v1.Failure
-	(*UpdateTaskRequest)(nil),         // 11: rivulet.rpc.v1.UpdateTaskRequest
-	(*UpdateTaskResponse)(nil),        // 12: rivulet.rpc.v1.UpdateTaskResponse
-	(*AckCheckpointRequest)(nil),      // 13: rivulet.rpc.v1.AckCheckpointRequest
-	(*CheckpointStats)(nil),           // 14: rivulet.rpc.v1.CheckpointStats
-	(*AckCheckpointResponse)(nil),     // 15: rivulet.rpc.v1.AckCheckpointResponse
-	(*DeclineCheckpointRequest)(nil),  // 16: rivulet.rpc.v1.DeclineCheckpointRequest
-	(*DeclineCheckpointResponse)(nil), // 17: rivulet.rpc.v1.DeclineCheckpointResponse
-	(*ReportCommittedRequest)(nil),    // 18: rivulet.rpc.v1.ReportCommittedRequest
-	(*ReportCommittedResponse)(nil),   // 19: rivulet.rpc.v1.ReportCommittedResponse
-	(*SourceEventRequest)(nil),        // 20: rivulet.rpc.v1.SourceEventRequest
-	(*SourceEventResponse)(nil),       // 21: rivulet.rpc.v1.SourceEventResponse
-	(*DeployRequest)(nil),             // 22: rivulet.rpc.v1.DeployRequest
-	(*TaskDeployment)(nil),            // 23: rivulet.rpc.v1.TaskDeployment
-	(*Location)(nil),                  // 24: rivulet.rpc.v1.Location
-	(*Restore)(nil),                   // 25: rivulet.rpc.v1.Restore
-	(*OperatorRestore)(nil),           // 26: rivulet.rpc.v1.OperatorRestore
-	(*DeployResponse)(nil),            // 27: rivulet.rpc.v1.DeployResponse
-	(*CancelTasksRequest)(nil),        // 28: rivulet.rpc.v1.CancelTasksRequest
-	(*CancelTasksResponse)(nil),       // 29: rivulet.rpc.v1.CancelTasksResponse
-	(*TriggerCheckpointRequest)(nil),  // 30: rivulet.rpc.v1.TriggerCheckpointRequest
-	(*TriggerCheckpointResponse)(nil), // 31: rivulet.rpc.v1.TriggerCheckpointResponse
-	(*NotifyCheckpointRequest)(nil),   // 32: rivulet.rpc.v1.NotifyCheckpointRequest
-	(*NotifyCheckpointResponse)(nil),  // 33: rivulet.rpc.v1.NotifyCheckpointResponse
-	(*AssignSplitsRequest)(nil),       // 34: rivulet.rpc.v1.AssignSplitsRequest
-	(*Split)(nil),                     // 35: rivulet.rpc.v1.Split
-	(*AssignSplitsResponse)(nil),      // 36: rivulet.rpc.v1.AssignSplitsResponse
-	(*FetchMetricsRequest)(nil),       // 37: rivulet.rpc.v1.FetchMetricsRequest
-	(*FetchMetricsResponse)(nil),      // 38: rivulet.rpc.v1.FetchMetricsResponse
-	(*Metric)(nil),                    // 39: rivulet.rpc.v1.Metric
-	nil,                               // 40: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
-	nil,                               // 41: rivulet.rpc.v1.DeployRequest.ConfigEntry
-	(*v1.SubtaskAck)(nil),             // 42: rivulet.snapshot.v1.SubtaskAck
-	(*v11.JobGraph)(nil),              // 43: rivulet.plan.v1.JobGraph
-	(*v1.KeyedState)(nil),             // 44: rivulet.snapshot.v1.KeyedState
-	(*v1.ListState)(nil),              // 45: rivulet.snapshot.v1.ListState
-	(v1.Kind)(0),                      // 46: rivulet.snapshot.v1.Kind
+	(*ExchangeRequest)(nil),           // 2: rivulet.rpc.v1.ExchangeRequest
+	(*ExchangeResponse)(nil),          // 3: rivulet.rpc.v1.ExchangeResponse
+	(*Header)(nil),                    // 4: rivulet.rpc.v1.Header
+	(*Subtask)(nil),                   // 5: rivulet.rpc.v1.Subtask
+	(*RegisterRequest)(nil),           // 6: rivulet.rpc.v1.RegisterRequest
+	(*RegisterResponse)(nil),          // 7: rivulet.rpc.v1.RegisterResponse
+	(*HeartbeatRequest)(nil),          // 8: rivulet.rpc.v1.HeartbeatRequest
+	(*UnregisterRequest)(nil),         // 9: rivulet.rpc.v1.UnregisterRequest
+	(*UnregisterResponse)(nil),        // 10: rivulet.rpc.v1.UnregisterResponse
+	(*HeartbeatResponse)(nil),         // 11: rivulet.rpc.v1.HeartbeatResponse
+	(*Failure)(nil),                   // 12: rivulet.rpc.v1.Failure
+	(*UpdateTaskRequest)(nil),         // 13: rivulet.rpc.v1.UpdateTaskRequest
+	(*UpdateTaskResponse)(nil),        // 14: rivulet.rpc.v1.UpdateTaskResponse
+	(*AckCheckpointRequest)(nil),      // 15: rivulet.rpc.v1.AckCheckpointRequest
+	(*CheckpointStats)(nil),           // 16: rivulet.rpc.v1.CheckpointStats
+	(*AckCheckpointResponse)(nil),     // 17: rivulet.rpc.v1.AckCheckpointResponse
+	(*DeclineCheckpointRequest)(nil),  // 18: rivulet.rpc.v1.DeclineCheckpointRequest
+	(*DeclineCheckpointResponse)(nil), // 19: rivulet.rpc.v1.DeclineCheckpointResponse
+	(*ReportCommittedRequest)(nil),    // 20: rivulet.rpc.v1.ReportCommittedRequest
+	(*ReportCommittedResponse)(nil),   // 21: rivulet.rpc.v1.ReportCommittedResponse
+	(*SourceEventRequest)(nil),        // 22: rivulet.rpc.v1.SourceEventRequest
+	(*SourceEventResponse)(nil),       // 23: rivulet.rpc.v1.SourceEventResponse
+	(*DeployRequest)(nil),             // 24: rivulet.rpc.v1.DeployRequest
+	(*TaskDeployment)(nil),            // 25: rivulet.rpc.v1.TaskDeployment
+	(*Location)(nil),                  // 26: rivulet.rpc.v1.Location
+	(*Restore)(nil),                   // 27: rivulet.rpc.v1.Restore
+	(*OperatorRestore)(nil),           // 28: rivulet.rpc.v1.OperatorRestore
+	(*DeployResponse)(nil),            // 29: rivulet.rpc.v1.DeployResponse
+	(*CancelTasksRequest)(nil),        // 30: rivulet.rpc.v1.CancelTasksRequest
+	(*CancelTasksResponse)(nil),       // 31: rivulet.rpc.v1.CancelTasksResponse
+	(*TriggerCheckpointRequest)(nil),  // 32: rivulet.rpc.v1.TriggerCheckpointRequest
+	(*TriggerCheckpointResponse)(nil), // 33: rivulet.rpc.v1.TriggerCheckpointResponse
+	(*NotifyCheckpointRequest)(nil),   // 34: rivulet.rpc.v1.NotifyCheckpointRequest
+	(*NotifyCheckpointResponse)(nil),  // 35: rivulet.rpc.v1.NotifyCheckpointResponse
+	(*AssignSplitsRequest)(nil),       // 36: rivulet.rpc.v1.AssignSplitsRequest
+	(*Split)(nil),                     // 37: rivulet.rpc.v1.Split
+	(*AssignSplitsResponse)(nil),      // 38: rivulet.rpc.v1.AssignSplitsResponse
+	(*FetchMetricsRequest)(nil),       // 39: rivulet.rpc.v1.FetchMetricsRequest
+	(*FetchMetricsResponse)(nil),      // 40: rivulet.rpc.v1.FetchMetricsResponse
+	(*Metric)(nil),                    // 41: rivulet.rpc.v1.Metric
+	nil,                               // 42: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	nil,                               // 43: rivulet.rpc.v1.DeployRequest.ConfigEntry
+	(*v1.SubtaskAck)(nil),             // 44: rivulet.snapshot.v1.SubtaskAck
+	(*v11.JobGraph)(nil),              // 45: rivulet.plan.v1.JobGraph
+	(*v1.KeyedState)(nil),             // 46: rivulet.snapshot.v1.KeyedState
+	(*v1.ListState)(nil),              // 47: rivulet.snapshot.v1.ListState
+	(v1.Kind)(0),                      // 48: rivulet.snapshot.v1.Kind
 }
 var file_rivulet_rpc_v1_rpc_proto_depIdxs = []int32{
-	2,  // 0: rivulet.rpc.v1.RegisterRequest.header:type_name -> rivulet.rpc.v1.Header
-	40, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
-	3,  // 2: rivulet.rpc.v1.HeartbeatRequest.running:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 3: rivulet.rpc.v1.HeartbeatRequest.header:type_name -> rivulet.rpc.v1.Header
-	2,  // 4: rivulet.rpc.v1.UnregisterRequest.header:type_name -> rivulet.rpc.v1.Header
-	2,  // 5: rivulet.rpc.v1.UpdateTaskRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 6: rivulet.rpc.v1.UpdateTaskRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 0: rivulet.rpc.v1.RegisterRequest.header:type_name -> rivulet.rpc.v1.Header
+	42, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	5,  // 2: rivulet.rpc.v1.HeartbeatRequest.running:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 3: rivulet.rpc.v1.HeartbeatRequest.header:type_name -> rivulet.rpc.v1.Header
+	4,  // 4: rivulet.rpc.v1.UnregisterRequest.header:type_name -> rivulet.rpc.v1.Header
+	4,  // 5: rivulet.rpc.v1.UpdateTaskRequest.header:type_name -> rivulet.rpc.v1.Header
+	5,  // 6: rivulet.rpc.v1.UpdateTaskRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
 	0,  // 7: rivulet.rpc.v1.UpdateTaskRequest.state:type_name -> rivulet.rpc.v1.TaskState
-	10, // 8: rivulet.rpc.v1.UpdateTaskRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	39, // 9: rivulet.rpc.v1.UpdateTaskRequest.metrics:type_name -> rivulet.rpc.v1.Metric
-	2,  // 10: rivulet.rpc.v1.AckCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 11: rivulet.rpc.v1.AckCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	42, // 12: rivulet.rpc.v1.AckCheckpointRequest.state:type_name -> rivulet.snapshot.v1.SubtaskAck
-	14, // 13: rivulet.rpc.v1.AckCheckpointRequest.stats:type_name -> rivulet.rpc.v1.CheckpointStats
-	2,  // 14: rivulet.rpc.v1.DeclineCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 15: rivulet.rpc.v1.DeclineCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	10, // 16: rivulet.rpc.v1.DeclineCheckpointRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	2,  // 17: rivulet.rpc.v1.ReportCommittedRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 18: rivulet.rpc.v1.ReportCommittedRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	10, // 19: rivulet.rpc.v1.ReportCommittedRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	2,  // 20: rivulet.rpc.v1.SourceEventRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 21: rivulet.rpc.v1.SourceEventRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 22: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
-	43, // 23: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
-	23, // 24: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
-	41, // 25: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
-	3,  // 26: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
-	24, // 27: rivulet.rpc.v1.TaskDeployment.locations:type_name -> rivulet.rpc.v1.Location
-	25, // 28: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
-	3,  // 29: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
-	26, // 30: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
-	44, // 31: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
-	45, // 32: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
-	2,  // 33: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 34: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 35: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	46, // 36: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
+	12, // 8: rivulet.rpc.v1.UpdateTaskRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	41, // 9: rivulet.rpc.v1.UpdateTaskRequest.metrics:type_name -> rivulet.rpc.v1.Metric
+	4,  // 10: rivulet.rpc.v1.AckCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	5,  // 11: rivulet.rpc.v1.AckCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	44, // 12: rivulet.rpc.v1.AckCheckpointRequest.state:type_name -> rivulet.snapshot.v1.SubtaskAck
+	16, // 13: rivulet.rpc.v1.AckCheckpointRequest.stats:type_name -> rivulet.rpc.v1.CheckpointStats
+	4,  // 14: rivulet.rpc.v1.DeclineCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	5,  // 15: rivulet.rpc.v1.DeclineCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	12, // 16: rivulet.rpc.v1.DeclineCheckpointRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	4,  // 17: rivulet.rpc.v1.ReportCommittedRequest.header:type_name -> rivulet.rpc.v1.Header
+	5,  // 18: rivulet.rpc.v1.ReportCommittedRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	12, // 19: rivulet.rpc.v1.ReportCommittedRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	4,  // 20: rivulet.rpc.v1.SourceEventRequest.header:type_name -> rivulet.rpc.v1.Header
+	5,  // 21: rivulet.rpc.v1.SourceEventRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 22: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
+	45, // 23: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
+	25, // 24: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
+	43, // 25: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
+	5,  // 26: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
+	26, // 27: rivulet.rpc.v1.TaskDeployment.locations:type_name -> rivulet.rpc.v1.Location
+	27, // 28: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
+	5,  // 29: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
+	28, // 30: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
+	46, // 31: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
+	47, // 32: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
+	4,  // 33: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
+	5,  // 34: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 35: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	48, // 36: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
 	1,  // 37: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
-	3,  // 38: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 39: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 40: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	2,  // 41: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
-	3,  // 42: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	35, // 43: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
-	2,  // 44: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
-	39, // 45: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
-	3,  // 46: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 47: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
-	6,  // 48: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
-	7,  // 49: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
-	11, // 50: rivulet.rpc.v1.JobManagerService.UpdateTask:input_type -> rivulet.rpc.v1.UpdateTaskRequest
-	13, // 51: rivulet.rpc.v1.JobManagerService.AckCheckpoint:input_type -> rivulet.rpc.v1.AckCheckpointRequest
-	16, // 52: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:input_type -> rivulet.rpc.v1.DeclineCheckpointRequest
-	18, // 53: rivulet.rpc.v1.JobManagerService.ReportCommitted:input_type -> rivulet.rpc.v1.ReportCommittedRequest
-	20, // 54: rivulet.rpc.v1.JobManagerService.SourceEvent:input_type -> rivulet.rpc.v1.SourceEventRequest
-	22, // 55: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
-	28, // 56: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
-	30, // 57: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
-	32, // 58: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
-	34, // 59: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
-	37, // 60: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
-	5,  // 61: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
-	9,  // 62: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
-	8,  // 63: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
-	12, // 64: rivulet.rpc.v1.JobManagerService.UpdateTask:output_type -> rivulet.rpc.v1.UpdateTaskResponse
-	15, // 65: rivulet.rpc.v1.JobManagerService.AckCheckpoint:output_type -> rivulet.rpc.v1.AckCheckpointResponse
-	17, // 66: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:output_type -> rivulet.rpc.v1.DeclineCheckpointResponse
-	19, // 67: rivulet.rpc.v1.JobManagerService.ReportCommitted:output_type -> rivulet.rpc.v1.ReportCommittedResponse
-	21, // 68: rivulet.rpc.v1.JobManagerService.SourceEvent:output_type -> rivulet.rpc.v1.SourceEventResponse
-	27, // 69: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
-	29, // 70: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
-	31, // 71: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
-	33, // 72: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
-	36, // 73: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
-	38, // 74: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
-	61, // [61:75] is the sub-list for method output_type
-	47, // [47:61] is the sub-list for method input_type
+	5,  // 38: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 39: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	5,  // 40: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 41: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
+	5,  // 42: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	37, // 43: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
+	4,  // 44: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
+	41, // 45: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
+	5,  // 46: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
+	6,  // 47: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
+	8,  // 48: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
+	9,  // 49: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
+	13, // 50: rivulet.rpc.v1.JobManagerService.UpdateTask:input_type -> rivulet.rpc.v1.UpdateTaskRequest
+	15, // 51: rivulet.rpc.v1.JobManagerService.AckCheckpoint:input_type -> rivulet.rpc.v1.AckCheckpointRequest
+	18, // 52: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:input_type -> rivulet.rpc.v1.DeclineCheckpointRequest
+	20, // 53: rivulet.rpc.v1.JobManagerService.ReportCommitted:input_type -> rivulet.rpc.v1.ReportCommittedRequest
+	22, // 54: rivulet.rpc.v1.JobManagerService.SourceEvent:input_type -> rivulet.rpc.v1.SourceEventRequest
+	24, // 55: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
+	30, // 56: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
+	32, // 57: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
+	34, // 58: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
+	36, // 59: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
+	39, // 60: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
+	2,  // 61: rivulet.rpc.v1.ExchangeService.Exchange:input_type -> rivulet.rpc.v1.ExchangeRequest
+	7,  // 62: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
+	11, // 63: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
+	10, // 64: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
+	14, // 65: rivulet.rpc.v1.JobManagerService.UpdateTask:output_type -> rivulet.rpc.v1.UpdateTaskResponse
+	17, // 66: rivulet.rpc.v1.JobManagerService.AckCheckpoint:output_type -> rivulet.rpc.v1.AckCheckpointResponse
+	19, // 67: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:output_type -> rivulet.rpc.v1.DeclineCheckpointResponse
+	21, // 68: rivulet.rpc.v1.JobManagerService.ReportCommitted:output_type -> rivulet.rpc.v1.ReportCommittedResponse
+	23, // 69: rivulet.rpc.v1.JobManagerService.SourceEvent:output_type -> rivulet.rpc.v1.SourceEventResponse
+	29, // 70: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
+	31, // 71: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
+	33, // 72: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
+	35, // 73: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
+	38, // 74: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
+	40, // 75: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
+	3,  // 76: rivulet.rpc.v1.ExchangeService.Exchange:output_type -> rivulet.rpc.v1.ExchangeResponse
+	62, // [62:77] is the sub-list for method output_type
+	47, // [47:62] is the sub-list for method input_type
 	47, // [47:47] is the sub-list for extension type_name
 	47, // [47:47] is the sub-list for extension extendee
 	0,  // [0:47] is the sub-list for field type_name
@@ -2875,7 +2977,7 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 	if File_rivulet_rpc_v1_rpc_proto != nil {
 		return
 	}
-	file_rivulet_rpc_v1_rpc_proto_msgTypes[18].OneofWrappers = []any{
+	file_rivulet_rpc_v1_rpc_proto_msgTypes[20].OneofWrappers = []any{
 		(*SourceEventRequest_ReaderRegistered)(nil),
 		(*SourceEventRequest_SplitRequest)(nil),
 		(*SourceEventRequest_Custom)(nil),
@@ -2886,9 +2988,9 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rivulet_rpc_v1_rpc_proto_rawDesc), len(file_rivulet_rpc_v1_rpc_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_rivulet_rpc_v1_rpc_proto_goTypes,
 		DependencyIndexes: file_rivulet_rpc_v1_rpc_proto_depIdxs,

@@ -715,3 +715,107 @@ var TaskManagerService_ServiceDesc = grpc.ServiceDesc{
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "rivulet/rpc/v1/rpc.proto",
 }
+
+const (
+	ExchangeService_Exchange_FullMethodName = "/rivulet.rpc.v1.ExchangeService/Exchange"
+)
+
+// ExchangeServiceClient is the client API for ExchangeService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// ExchangeService is what TaskManagers have for each other: the channels between tasks.
+type ExchangeServiceClient interface {
+	// Exchange is the one stream of a pair of TaskManagers. All channels between the two travel in it, in both directions, with credits in bytes for each:
+	// one that is blocked holds up neither another nor the stream. The TaskManager with the smaller id opens it. It ends, with all its channels, when either end does.
+	Exchange(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExchangeRequest, ExchangeResponse], error)
+}
+
+type exchangeServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewExchangeServiceClient(cc grpc.ClientConnInterface) ExchangeServiceClient {
+	return &exchangeServiceClient{cc}
+}
+
+func (c *exchangeServiceClient) Exchange(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExchangeRequest, ExchangeResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ExchangeService_ServiceDesc.Streams[0], ExchangeService_Exchange_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExchangeRequest, ExchangeResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ExchangeService_ExchangeClient = grpc.BidiStreamingClient[ExchangeRequest, ExchangeResponse]
+
+// ExchangeServiceServer is the server API for ExchangeService service.
+// All implementations must embed UnimplementedExchangeServiceServer
+// for forward compatibility.
+//
+// ExchangeService is what TaskManagers have for each other: the channels between tasks.
+type ExchangeServiceServer interface {
+	// Exchange is the one stream of a pair of TaskManagers. All channels between the two travel in it, in both directions, with credits in bytes for each:
+	// one that is blocked holds up neither another nor the stream. The TaskManager with the smaller id opens it. It ends, with all its channels, when either end does.
+	Exchange(grpc.BidiStreamingServer[ExchangeRequest, ExchangeResponse]) error
+	mustEmbedUnimplementedExchangeServiceServer()
+}
+
+// UnimplementedExchangeServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedExchangeServiceServer struct{}
+
+func (UnimplementedExchangeServiceServer) Exchange(grpc.BidiStreamingServer[ExchangeRequest, ExchangeResponse]) error {
+	return status.Error(codes.Unimplemented, "method Exchange not implemented")
+}
+func (UnimplementedExchangeServiceServer) mustEmbedUnimplementedExchangeServiceServer() {}
+func (UnimplementedExchangeServiceServer) testEmbeddedByValue()                         {}
+
+// UnsafeExchangeServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to ExchangeServiceServer will
+// result in compilation errors.
+type UnsafeExchangeServiceServer interface {
+	mustEmbedUnimplementedExchangeServiceServer()
+}
+
+func RegisterExchangeServiceServer(s grpc.ServiceRegistrar, srv ExchangeServiceServer) {
+	// If the following call panics, it indicates UnimplementedExchangeServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&ExchangeService_ServiceDesc, srv)
+}
+
+func _ExchangeService_Exchange_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ExchangeServiceServer).Exchange(&grpc.GenericServerStream[ExchangeRequest, ExchangeResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ExchangeService_ExchangeServer = grpc.BidiStreamingServer[ExchangeRequest, ExchangeResponse]
+
+// ExchangeService_ServiceDesc is the grpc.ServiceDesc for ExchangeService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var ExchangeService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "rivulet.rpc.v1.ExchangeService",
+	HandlerType: (*ExchangeServiceServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Exchange",
+			Handler:       _ExchangeService_Exchange_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
+	Metadata: "rivulet/rpc/v1/rpc.proto",
+}
