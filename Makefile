@@ -40,6 +40,10 @@ test: ## What must pass before a push: vet, and all tests with invariants and th
 	if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then echo "real Kafka: skipped, java and mvn are not both on the path"; fi; \
 	set -x; go test -vet=all $$race -tags invariants,$(TAGS) ./...
 
+test-etcd: ## The tests with a real etcd, which is a module of its own: it is fetched and built first
+	@if ! go -C test/etcd mod download >/dev/null 2>&1; then echo "real etcd: skipped, its modules cannot be fetched"; exit 0; fi; \
+	set -x; go -C test/etcd test -vet=all -tags invariants,$(TAGS) ./...
+
 test-release: ## The same tests on the code we ship: no invariants, no race detector
 	CGO_ENABLED=0 go test -tags $(TAGS) ./...
 
@@ -75,4 +79,4 @@ check: ## Fail if generated files are stale
 	@before="$$(git diff; git status --porcelain)"; $(MAKE) generate; \
 	if [ "$$before" != "$$(git diff; git status --porcelain)" ]; then echo "generated files were stale: commit what make generate changed"; git status --short; exit 1; fi
 
-.PHONY: help build run test test-release test-deploy stress chaos bench lint generate deps check
+.PHONY: help build run test test-release test-deploy test-etcd stress chaos bench lint generate deps check

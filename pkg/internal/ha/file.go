@@ -169,7 +169,7 @@ func (l *fileLeader) Job(_ context.Context, name string) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decode(b, p)
+	return Decode(b, p)
 }
 
 func (l *fileLeader) Jobs(context.Context) ([]*Job, error) { return l.readJobs() }
@@ -192,7 +192,7 @@ func (f *File) readJobs() ([]*Job, error) {
 		if err != nil {
 			return nil, err
 		}
-		j, err := decode(b, p)
+		j, err := Decode(b, p)
 		if err != nil {
 			return nil, err
 		}
@@ -203,7 +203,7 @@ func (f *File) readJobs() ([]*Job, error) {
 }
 
 func (l *fileLeader) PutJob(_ context.Context, j *Job) error {
-	b, err := encode(j)
+	b, err := Encode(j)
 	if err != nil {
 		return err
 	}

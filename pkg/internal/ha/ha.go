@@ -45,7 +45,7 @@ type Election interface {
 	// Lead blocks until this process leads, or ctx ends, or the store refuses for ever (ErrInUse, ErrNewerFormat, ErrOtherCluster). Others learn of me by Watch.
 	Lead(ctx context.Context, me Member) (Leadership, error)
 	// Watch calls f, on the caller's goroutine, with who leads, each time that changes, until ctx ends; it begins with who leads now. The zero Member says that
-	// nobody does, or that the store is out of reach. Its error is the store's refusal for ever.
+	// nobody does. While the store is out of reach it tells nothing. Its error is the store's refusal for ever.
 	Watch(ctx context.Context, f func(Member)) error
 	// Peek returns all records, sorted by name, without leading: another process may be writing them. A store that nobody has led yet has none.
 	Peek(ctx context.Context) ([]*Job, error)
@@ -150,16 +150,16 @@ func (j *Job) Clone() *Job {
 	return &c
 }
 
-// encode returns the bytes of a record.
-func encode(j *Job) ([]byte, error) {
+// Encode returns the bytes of a record, for implementations of Leadership.
+func Encode(j *Job) ([]byte, error) {
 	c := *j
 	c.Version = FormatVersion
 	b, err := json.MarshalIndent(&c, "", "  ")
 	return append(b, '\n'), err
 }
 
-// decode reads a record; what says which, for messages.
-func decode(b []byte, what string) (*Job, error) {
+// Decode reads a record; what says which, for messages.
+func Decode(b []byte, what string) (*Job, error) {
 	var v struct {
 		Version int `json:"version"`
 	}

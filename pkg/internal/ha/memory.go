@@ -53,18 +53,18 @@ func (m *Memory) Lead(ctx context.Context, me Member) (Leadership, error) {
 
 // Watch tells who leads.
 func (m *Memory) Watch(ctx context.Context, tell func(Member)) error {
-	for first, last := true, (Member{}); ; first = false {
+	for first, last := true, (Member{}); ; {
 		m.mu.Lock()
 		var now Member
-		if m.leader != nil && !m.away {
+		if m.leader != nil {
 			now = m.leader.me
 		}
-		changed := m.changed
+		changed, away := m.changed, m.away
 		m.mu.Unlock()
-		if first || now != last {
+		if !away && (first || now != last) {
+			first, last = false, now
 			tell(now)
 		}
-		last = now
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -165,7 +165,7 @@ func (l *memoryLeader) Job(ctx context.Context, name string) (*Job, error) {
 	if !ok {
 		return nil, nil //nolint:nilnil // the contract: none is no error
 	}
-	return decode(b, "job "+name)
+	return Decode(b, "job "+name)
 }
 
 func (l *memoryLeader) Jobs(ctx context.Context) ([]*Job, error) {
@@ -179,7 +179,7 @@ func (l *memoryLeader) Jobs(ctx context.Context) ([]*Job, error) {
 func (m *Memory) readLocked() ([]*Job, error) {
 	var out []*Job
 	for _, name := range slices.Sorted(maps.Keys(m.jobs)) {
-		j, err := decode(m.jobs[name], "job "+name)
+		j, err := Decode(m.jobs[name], "job "+name)
 		if err != nil {
 			return nil, err
 		}
@@ -189,7 +189,7 @@ func (m *Memory) readLocked() ([]*Job, error) {
 }
 
 func (l *memoryLeader) PutJob(ctx context.Context, j *Job) error {
-	b, err := encode(j)
+	b, err := Encode(j)
 	if err != nil {
 		return err
 	}
