@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -72,7 +73,7 @@ func binary(t *testing.T, name string) string {
 func accepts(t *testing.T, name string, args []string) {
 	t.Helper()
 	var out bytes.Buffer
-	cmd := exec.CommandContext(context.Background(), binary(t, name), append(args, "--help")...)
+	cmd := exec.CommandContext(context.Background(), binary(t, name), append(slices.Clone(args), "--help")...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
 		t.Errorf("%s %s: %v: %s", name, strings.Join(args, " "), err, out.String())
