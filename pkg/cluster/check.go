@@ -32,7 +32,7 @@ func Check(ctx context.Context, cfg MiniConfig, job Job) (CheckResult, error) {
 	if err := job.build(cfg.Settings, checked); err != nil {
 		return CheckResult{}, err
 	}
-	at, err := cfg.open()
+	at, err := cfg.open(checked)
 	if err != nil {
 		return CheckResult{}, err
 	}

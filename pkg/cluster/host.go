@@ -55,7 +55,7 @@ func RunJobManager(ctx context.Context, cfg JobManagerConfig) error {
 	if err != nil {
 		return err
 	}
-	at, err := openPlace(cfg.DataDir, nil)
+	at, err := openPlace(cfg.DataDir, nil, settings)
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func Inspect(ctx context.Context, path string, verify bool) (*Inspection, error)
 		}
 		path = "file://" + filepath.ToSlash(abs)
 	}
-	return inspect(ctx, storage.New(map[string]fs.FS{"file": fs.Local{}}), path, verify)
+	return inspect(ctx, storage.New(map[string]fs.FS{"file": fs.Local{}}, nil), path, verify)
 }
 
 func inspect(ctx context.Context, st *storage.Storage, path string, verify bool) (*Inspection, error) {

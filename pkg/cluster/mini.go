@@ -87,7 +87,7 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := cfg.open()
+	at, err := cfg.open(settings)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
 	"github.com/rivulet-io/rivulet/pkg/internal/storage"
@@ -20,11 +21,13 @@ type place struct {
 }
 
 // open finds the place of a configuration. It does no I/O.
-func (cfg *MiniConfig) open() (*place, error) { return openPlace(cfg.DataDir, cfg.Memory) }
+func (cfg *MiniConfig) open(settings *config.Config) (*place, error) {
+	return openPlace(cfg.DataDir, cfg.Memory, settings)
+}
 
-func openPlace(dataDir string, memory *Memory) (*place, error) {
+func openPlace(dataDir string, memory *Memory, settings *config.Config) (*place, error) {
 	if memory != nil {
-		return newPlace("mem", memory.fsys(), memoryDir), nil
+		return newPlace("mem", memory.fsys(), memoryDir, settings), nil
 	}
 	if dataDir == "" {
 		return nil, errors.New("no data directory")
@@ -33,13 +36,13 @@ func openPlace(dataDir string, memory *Memory) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newPlace("file", fs.Local{}, filepath.ToSlash(dir)), nil
+	return newPlace("file", fs.Local{}, filepath.ToSlash(dir), settings), nil
 }
 
-func newPlace(scheme string, fsys fs.FS, dir string) *place {
+func newPlace(scheme string, fsys fs.FS, dir string, settings *config.Config) *place {
 	schemes := map[string]fs.FS{"file": fs.Local{}}
 	schemes[scheme] = fsys
-	return &place{ha: ha.NewFile(fsys, dir), Storage: storage.New(schemes), root: scheme + "://" + dir, memory: scheme == "mem"}
+	return &place{ha: ha.NewFile(fsys, dir), Storage: storage.New(schemes, settings), root: scheme + "://" + dir, memory: scheme == "mem"}
 }
 
 // memoryDir is the data directory in a Memory.

@@ -132,7 +132,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	}
 	t.tm = taskmanager.New(taskmanager.Config{
 		ID: newID(), Network: network, Address: address, JobManagers: t.cfg.JobManagers, Slots: slots, Program: t.program,
-		Storage:  storage.New(map[string]fs.FS{"file": fs.Local{}}),
+		Storage:  storage.New(map[string]fs.FS{"file": fs.Local{}}, t.settings),
 		Exchange: taskmanager.NewExchange(exchange.Direct), ChannelBytes: channel, BufferBytes: buffer,
 		Registered: func(jobManager, address string) {
 			t.log.Info("registered", slog.String("peer", jobManager), slog.String("address", address), slog.Int("slots", slots))

@@ -242,7 +242,7 @@ func source(s Setting) string {
 // secrets are the parts of a key's name that make its value a secret, Flink's list.
 var secrets = [...]string{
 	"password", "secret", "fs.azure.account.key", "apikey", "api-key", "auth-params", "service-key", "token",
-	"basic-auth", "jaas.config", "http-headers", "access-key", "accesskey", "credential", "private-key", "privatekey", "authorization", "cookie",
+	"basic-auth", "jaas.config", "http-headers", "access-key", "access.key", "accesskey", "credential", "private-key", "privatekey", "authorization", "cookie",
 }
 
 // Redact replaces what is before the @ of a URL in a text: a user, and often a password.

@@ -281,6 +281,46 @@ var (
 	}
 )
 
+// S3, for programs that link package fs/s3.
+var (
+	S3AccessKey = Key[string]{
+		Name: "s3.access-key", Old: []string{"s3.access.key"}, parse: parseText, Flink: "none",
+		Doc: "The access key for `s3://`. Not set: that of `AWS_ACCESS_KEY_ID`, of `~/.aws/credentials`, or of the machine's or pod's role.",
+	}
+	S3SecretKey = Key[string]{
+		Name: "s3.secret-key", Old: []string{"s3.secret.key"}, parse: parseText, Flink: "none",
+		Doc: "The secret key that belongs to s3.access-key.",
+	}
+	S3SessionToken = Key[string]{
+		Name: "s3.session.token", parse: parseText, Flink: "none",
+		Doc: "The session token that belongs to s3.access-key, where it is a temporary one.",
+	}
+	S3Endpoint = Key[string]{
+		Name: "s3.endpoint", parse: parseText, Flink: "none",
+		Doc: "The address of a store that is not Amazon's, such as `http://127.0.0.1:9000`. Without a scheme it is https.",
+	}
+	S3Region = Key[string]{
+		Name: "s3.endpoint.region", Old: []string{"s3.region"}, parse: parseText, Flink: "none",
+		Doc: "The region of the bucket. Not set: Amazon is asked, others are taken for `us-east-1`.",
+	}
+	S3PathStyle = Key[bool]{
+		Name: "s3.path.style.access", Old: []string{"s3.path-style-access"}, Default: false, parse: parseBool,
+		Doc: "Name the bucket in the path of a URL instead of its host. A store that is not Amazon's is asked so in any case unless this is set to false.",
+	}
+	S3PartSize = Key[Bytes]{
+		Name: "s3.upload.min.part.size", Default: 5 << 20, parse: partSize,
+		Doc: "A larger file is uploaded in parts of this size, `5 mb` to `1 gb`. Each file that is being written holds one in memory.",
+	}
+	S3Attempts = Key[int]{
+		Name: "s3.attempts.maximum", Default: 10, Flink: "20", parse: integer(1, 100),
+		Doc: "How often a request is tried that the store throttles, or does not answer.",
+	}
+	S3Timeout = Key[time.Duration]{
+		Name: "s3.connection.timeout", Default: 30 * time.Second, Flink: "200 s", parse: duration(time.Millisecond),
+		Doc: "How long a request may take, besides what its bytes take at 256 KB a second.",
+	}
+)
+
 // acted are the keys above, in the order of the reference page.
 var acted = [...]key{
 	&Parallelism, &JobName, &MaxParallelism, &AutoWatermarkInterval, &ObjectReuse, &OperatorChaining, &AutoGenerateUIDs,
@@ -296,6 +336,7 @@ var acted = [...]key{
 	&TaskSlots, &ProcessMemory, &NetworkMemory, &HeartbeatInterval, &HeartbeatTimeout,
 	&RestAddress, &RestPort, &RestBindAddress, &RestBindPorts, &RestStoreDuration, &WebRefreshInterval, &WebHistory,
 	&WebCheckpointsHistory, &WebExceptionHistory,
+	&S3AccessKey, &S3SecretKey, &S3SessionToken, &S3Endpoint, &S3Region, &S3PathStyle, &S3PartSize, &S3Attempts, &S3Timeout,
 }
 
 // clusterID reads a name that may be part of a path. Flink's default has a leading slash.

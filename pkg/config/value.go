@@ -285,3 +285,12 @@ func ports(text string) ([]int, error) {
 }
 
 var port = integer(0, 65535)
+
+// partSize reads the size of the parts of an upload, as object stores allow it.
+func partSize(text string) (Bytes, error) {
+	b, err := ParseBytes(text)
+	if err == nil && (b < 5<<20 || b > 1<<30) {
+		err = errors.New("want 5 mb to 1 gb")
+	}
+	return b, err
+}

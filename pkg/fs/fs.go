@@ -33,6 +33,16 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 }
 
+// Replacer is an FS that replaces a file as a whole by itself, as object stores do: WriteFile leaves it to it. The error wraps ErrUnknownOutcome when nobody knows.
+type Replacer interface {
+	Replace(name string, b []byte) error
+}
+
+// Sweeper is an FS on which a process that dies may leave what no directory shows: Sweep deletes that below a directory. Nobody may be writing there.
+type Sweeper interface {
+	Sweep(dir string) error
+}
+
 // File is a file being written, by one goroutine.
 type File interface {
 	io.Writer
@@ -65,8 +75,11 @@ var ErrUnknownOutcome = errors.New("outcome unknown")
 // temporary is behind the name of a file that WriteFile has not finished.
 const temporary = ".tmp"
 
-// WriteFile replaces a file as a whole, durably: written aside, synced, renamed, and the directory synced.
+// WriteFile replaces a file as a whole, durably: written aside, synced, renamed, and the directory synced; or as a Replacer does it.
 func WriteFile(fsys FS, name string, b []byte) error {
+	if r, ok := fsys.(Replacer); ok {
+		return r.Replace(name, b)
+	}
 	tmp := name + temporary
 	f, err := fsys.Create(tmp)
 	if err != nil {

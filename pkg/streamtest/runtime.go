@@ -94,7 +94,7 @@ func newRuntime(env *stream.Env, o options) (*runtime, error) {
 		files = o.from.files.CrashClone(0) // several harnesses may start from one snapshot
 	}
 	r.files = files
-	r.store = storage.New(map[string]fs.FS{"mem": files})
+	r.store = storage.New(map[string]fs.FS{"mem": files}, nil)
 	if o.from != nil {
 		if tasks, err = r.restore(o.from); err != nil {
 			return nil, err

@@ -57,6 +57,7 @@ var clock = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Sinc
 // not named here may not be imported at all: adding a dependency is adding a
 // line, in a diff someone reads. Test files may use all of these and testOnly.
 var owners = map[string][]string{
+	"github.com/minio/minio-go/v7":       {"pkg/fs/s3"},
 	"github.com/twmb/franz-go":           {"pkg/connector/kafka/...", "examples/demo", "test/..."},
 	"github.com/twmb/franz-go/pkg/kfake": {"pkg/streamtest/...", "examples/demo", "test/..."},
 	"go.etcd.io/etcd/api/v3":             {"pkg/ha/etcd/..."},
@@ -89,6 +90,7 @@ var banned = map[string]string{
 var miniBans = map[string]string{
 	"cloud.google.com/...":                   "cloud stores are opt-in imports",
 	"github.com/aws/...":                     "cloud stores are opt-in imports",
+	"github.com/minio/...":                   "cloud stores are opt-in imports",
 	"github.com/cockroachdb/pebble/...":      "the disk backend is an opt-in import",
 	"github.com/twmb/franz-go/pkg/kfake/...": "a test double; the demo with the embedded broker is examples/demo",
 	"go.etcd.io/...":                         "high availability belongs to clusters",

@@ -96,7 +96,7 @@ func TestFsyncFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		mem.Wrap = nil
-		store := storage.New(map[string]fs.FS{"mem": d.mem})
+		store := storage.New(map[string]fs.FS{"mem": d.mem}, nil)
 		newest, _ := newestOf(d.mem)
 		for _, f := range d.mem.Files() {
 			if !strings.HasSuffix(f, "/_metadata") {
@@ -185,7 +185,7 @@ func TestFilesOfCheckpoints(t *testing.T) {
 			synctest.Wait()
 			// What a crash leaves at any time can be restored: all its files are there.
 			left := mem.CrashClone(0)
-			store := storage.New(map[string]fs.FS{"mem": under(left)})
+			store := storage.New(map[string]fs.FS{"mem": under(left)}, nil)
 			id, files := newestOf(under(left))
 			for _, f := range files {
 				if !strings.HasSuffix(f, "/_metadata") {

@@ -11,9 +11,13 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 
+	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/backend"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -34,23 +38,66 @@ const (
 )
 
 // Storage finds file systems by the schemes of URIs. It is a jobmanager.Storage and a task.Storage, safe for concurrent use.
-type Storage struct{ schemes map[string]fs.FS }
+type Storage struct {
+	settings *config.Config
 
-// New returns the storage over file systems, by scheme ("file", "mem").
-func New(schemes map[string]fs.FS) *Storage { return &Storage{schemes: schemes} }
+	mu      sync.Mutex
+	schemes map[string]fs.FS
+}
 
-// open splits a URI into its file system and the name in it. Of file:// and mem:// URIs the host is empty.
+// New returns the storage over file systems, by scheme ("file", "mem"), and over those that the program links, by the settings: nil are the defaults. It does no I/O.
+func New(schemes map[string]fs.FS, settings *config.Config) *Storage {
+	return &Storage{settings: settings, schemes: maps.Clone(schemes)}
+}
+
+// open splits a URI into its file system and the name in it. Of file:// and mem:// URIs the host is empty; others have one (a bucket), which is the first element of the name.
 func (s *Storage) open(uri string) (fs.FS, string, error) {
 	scheme, rest, ok := strings.Cut(uri, "://")
-	if !ok || !strings.HasPrefix(rest, "/") {
-		return nil, "", base.Permanent(fmt.Errorf("%q is no URI of a directory, such as file:///var/lib/rivulet", uri))
+	if own := scheme == "file" || scheme == "mem"; !ok || rest == "" || own != strings.HasPrefix(rest, "/") {
+		return nil, "", base.Permanent(fmt.Errorf("%q is no URI of a directory, such as file:///var/lib/rivulet or s3://bucket/rivulet", uri))
 	}
-	fsys := s.schemes[scheme]
-	if fsys == nil {
-		return nil, "", base.Permanent(fmt.Errorf("%q: this process has no file system for %s://", uri, scheme))
+	fsys, err := s.system(scheme)
+	if err != nil {
+		return nil, "", base.Permanent(fmt.Errorf("%q: %w", uri, err))
 	}
-	return fsys, path.Clean(rest), nil
+	return fsys, path.Clean("/" + rest), nil
 }
+
+// system finds the file system of a scheme, and opens a linked one when it is first asked for.
+func (s *Storage) system(scheme string) (fs.FS, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if fsys := s.schemes[scheme]; fsys != nil {
+		return fsys, nil
+	}
+	open := linked[scheme]
+	switch {
+	case open != nil:
+	case importOf[scheme] != "":
+		return nil, fmt.Errorf("this program has no file system for %s://: link it with import _ %q", scheme, importOf[scheme])
+	default:
+		return nil, fmt.Errorf("this program has no file system for %s://, only for %s", scheme, strings.Join(slices.Sorted(maps.Keys(s.schemes)), ", "))
+	}
+	fsys, err := open(s.settings)
+	if err != nil {
+		return nil, err
+	}
+	if s.schemes == nil {
+		s.schemes = map[string]fs.FS{}
+	}
+	s.schemes[scheme] = fsys
+	return fsys, nil
+}
+
+var (
+	// linked are the file systems that the program has imported, by scheme. Only init functions change it.
+	linked = map[string]func(*config.Config) (fs.FS, error){}
+	// importOf says what to import for a scheme.
+	importOf = map[string]string{"s3": "github.com/rivulet-io/rivulet/pkg/fs/s3", "s3a": "github.com/rivulet-io/rivulet/pkg/fs/s3"}
+)
+
+// Register links the file system of a scheme, from an init function. open does no I/O.
+func Register(scheme string, open func(*config.Config) (fs.FS, error)) { linked[scheme] = open }
 
 // WriteMetadata writes the metadata file of a snapshot durably and returns its size in bytes.
 func (s *Storage) WriteMetadata(_ context.Context, dir string, m *snapshotv1.Metadata) (int64, error) {
@@ -200,6 +247,9 @@ func (s *Storage) Sweep(_ context.Context, dir string, keep []checkpoint.Snapsho
 	}
 	remove("")
 	remove(sharedDir)
+	if sw, ok := fsys.(fs.Sweeper); ok {
+		errs = append(errs, sw.Sweep(name))
+	}
 	return errors.Join(errs...)
 }
 

@@ -91,14 +91,14 @@ func write(s *storage.Storage, dir string, id int64, kind snapshotv1.Kind) (stri
 func TestRoundTrip(t *testing.T) {
 	for kind, dir := range map[snapshotv1.Kind]string{snapshotv1.Kind_KIND_CHECKPOINT: jobDir, snapshotv1.Kind_KIND_SAVEPOINT: "mem:///s/savepoint-1"} {
 		mem := fs.NewMem()
-		s := storage.New(map[string]fs.FS{"mem": mem})
+		s := storage.New(map[string]fs.FS{"mem": mem}, nil)
 		path, err := write(s, dir, 7, kind)
 		if err != nil {
 			t.Fatal(err)
 		}
 		// What is written is durable.
 		mem = mem.CrashClone(0)
-		s = storage.New(map[string]fs.FS{"mem": mem})
+		s = storage.New(map[string]fs.FS{"mem": mem}, nil)
 		for _, p := range []string{path, path + "/", path + "/_metadata"} {
 			got, err := s.Load(t.Context(), p)
 			if err != nil {
@@ -147,7 +147,7 @@ func TestRoundTrip(t *testing.T) {
 
 func TestSweepAndDiscard(t *testing.T) {
 	mem := fs.NewMem()
-	s := storage.New(map[string]fs.FS{"mem": mem})
+	s := storage.New(map[string]fs.FS{"mem": mem}, nil)
 	var keep []checkpoint.Snapshot
 	for id := int64(1); id <= 3; id++ {
 		path, err := write(s, jobDir, id, snapshotv1.Kind_KIND_CHECKPOINT)
@@ -208,7 +208,7 @@ func TestEachFailureIsSaid(t *testing.T) {
 			}
 			return nil
 		}}
-		_, err := write(storage.New(map[string]fs.FS{"mem": f}), jobDir, 7, snapshotv1.Kind_KIND_CHECKPOINT)
+		_, err := write(storage.New(map[string]fs.FS{"mem": f}, nil), jobDir, 7, snapshotv1.Kind_KIND_CHECKPOINT)
 		if ops <= at {
 			if err != nil || at == 0 {
 				t.Fatal(err)
@@ -218,7 +218,7 @@ func TestEachFailureIsSaid(t *testing.T) {
 		if err == nil {
 			t.Errorf("operation %d was refused, and nobody said so", at)
 		}
-		s := storage.New(map[string]fs.FS{"mem": mem})
+		s := storage.New(map[string]fs.FS{"mem": mem}, nil)
 		if snap, lerr := s.Load(t.Context(), jobDir+"/chk-7"); lerr == nil {
 			if !errors.Is(err, fs.ErrUnknownOutcome) {
 				t.Errorf("operation %d: failed, but there is a snapshot: %v", at, err)
@@ -233,7 +233,7 @@ func TestEachFailureIsSaid(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	s := storage.New(map[string]fs.FS{"mem": fs.NewMem()})
+	s := storage.New(map[string]fs.FS{"mem": fs.NewMem()}, nil)
 	for _, uri := range []string{"", "chk-7", "/c", "s3://bucket/x", "mem://host/x"} {
 		if _, err := s.Load(t.Context(), uri); err == nil || base.ClassOf(err) != base.ClassPermanent {
 			t.Errorf("%q: %v", uri, err)
