@@ -56,6 +56,8 @@ type fillArg struct {
 	Bootstrap, Topic string
 	Records          int64
 	LZ4              bool
+	// Keys is how many keys the records have; 0 for none.
+	Keys int64
 }
 
 // fill writes records of recordBytes.
@@ -76,7 +78,11 @@ func fill(ctx context.Context, a fillArg) (copyResult, error) {
 		for len(v) < recordBytes-2 {
 			v = append(v, 'a'+byte(uint64(i*31+int64(len(v))*17)%26))
 		}
-		cl.Produce(ctx, &kgo.Record{Value: append(v, `"}`...)}, func(_ *kgo.Record, err error) {
+		r := &kgo.Record{Value: append(v, `"}`...)}
+		if a.Keys > 0 {
+			r.Key = fmt.Appendf(nil, "key-%d", i%a.Keys)
+		}
+		cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
 			if err != nil {
 				failed.CompareAndSwap(nil, &err)
 			}

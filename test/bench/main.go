@@ -36,6 +36,7 @@ var suites = []suite{
 	{"memory", "jobs that need more than --memory, in a control group of that size", memory},
 	{"state", "checkpoints, savepoints and a restore of 1 M keys of 20 bytes with a struct of 3 fields", stateSuite},
 	{"recovery", "kill -9 under load and a new start, exactly once", recovery},
+	{"cluster", "a job in mini against the same on a JobManager and two TaskManagers", clusterSuite},
 	{"engine", "a generator through map, filter, keyBy and a sum, without Kafka", engine},
 }
 
