@@ -104,6 +104,10 @@ func newHost(cfg *JobManagerConfig, settings *config.Config, at *place, network 
 	if err != nil {
 		return nil, err
 	}
+	failures, err := config.Get(settings, config.HeartbeatFailureThreshold)
+	if err != nil {
+		return nil, err
+	}
 	timeout, err := config.Get(settings, config.HeartbeatTimeout)
 	if err != nil {
 		return nil, err
@@ -115,7 +119,7 @@ func newHost(cfg *JobManagerConfig, settings *config.Config, at *place, network 
 	h.jm = jobmanager.New(jobmanager.Config{
 		Network: network, Address: cfg.Address, Store: at.ha, Storage: at.Storage, Root: at.root,
 		CheckpointDir: at.root + "/checkpoints", SavepointDir: at.root + "/savepoints",
-		HeartbeatInterval: interval, HeartbeatTimeout: timeout, KeepResults: keep,
+		HeartbeatInterval: interval, HeartbeatTimeout: timeout, HeartbeatFailures: failures, KeepResults: keep,
 		Metrics: h.registry, Host: hostname(), Version: Version, Logger: h.log,
 	})
 	return h, nil

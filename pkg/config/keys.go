@@ -241,6 +241,30 @@ var (
 	}
 )
 
+// Slots and tasks of a cluster.
+var (
+	HeartbeatFailureThreshold = Key[int]{
+		Name: "heartbeat.rpc-failure-threshold", Default: 2, parse: integer(-1, unlimited),
+		Doc: "How many heartbeats in a row that find nobody at the TaskManager's address make it lost before heartbeat.timeout is over. -1 always waits for the timeout.",
+	}
+	SlotRequestTimeout = Key[time.Duration]{
+		Name: "slot.request.timeout", Default: 5 * time.Minute, parse: duration(0),
+		Doc: "How long a job waits for slots before that is a failure. 0 waits for ever.",
+	}
+	EvenlySpreadOutSlots = Key[bool]{
+		Name: "cluster.evenly-spread-out-slots", Default: true, Flink: "false", parse: parseBool,
+		Doc: "Take slots of the TaskManager that has the most free ones. When false one is filled before the next.",
+	}
+	CancellationInterval = Key[time.Duration]{
+		Name: "task.cancellation.interval", Old: []string{"task.cancellation-interval"}, Default: 30 * time.Second, parse: duration(time.Millisecond),
+		Doc: "How often it is logged, with its stack, that a canceled task has not ended yet.",
+	}
+	CancellationTimeout = Key[time.Duration]{
+		Name: "task.cancellation.timeout", Default: 3 * time.Minute, parse: duration(0),
+		Doc: "How long a canceled task may take to end. Then its process ends, with an error: nothing else would end it. 0 waits for ever.",
+	}
+)
+
 // REST.
 var (
 	RestAddress = Key[string]{
@@ -334,6 +358,7 @@ var acted = [...]key{
 	&HighAvailability, &HAClusterID, &HAStorageDir, &HASuspendedTimeout,
 	&EtcdEndpoints, &EtcdLease, &EtcdUser, &EtcdPassword, &EtcdCA, &EtcdCert, &EtcdKey,
 	&TaskSlots, &ProcessMemory, &NetworkMemory, &HeartbeatInterval, &HeartbeatTimeout,
+	&HeartbeatFailureThreshold, &SlotRequestTimeout, &EvenlySpreadOutSlots, &CancellationInterval, &CancellationTimeout,
 	&RestAddress, &RestPort, &RestBindAddress, &RestBindPorts, &RestStoreDuration, &WebRefreshInterval, &WebHistory,
 	&WebCheckpointsHistory, &WebExceptionHistory,
 	&S3AccessKey, &S3SecretKey, &S3SessionToken, &S3Endpoint, &S3Region, &S3PathStyle, &S3PartSize, &S3Attempts, &S3Timeout,

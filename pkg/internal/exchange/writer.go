@@ -146,6 +146,9 @@ func (w *Writer) serialize(b Batch) (Element, error) {
 	return Element{Kind: KindBatch, Batch: dec, Size: len(enc)}, err
 }
 
+// Drop releases a batch that will not be sent.
+func (w *Writer) Drop(b Batch) { w.typ.Release(b) }
+
 // Broadcast sends an element without records to all channels. It never waits.
 func (w *Writer) Broadcast(e Element) {
 	for _, c := range w.channels {

@@ -13,7 +13,11 @@ type Event interface{ event() }
 type Start struct{}
 
 // Slots says how many slots the job may use: those it holds and those it could have.
-type Slots struct{ N int }
+type Slots struct {
+	N int
+	// Unfit says, for people, which TaskManagers do not count, and why.
+	Unfit []string
+}
 
 // Placed says that a task of a Deploy effect was given a slot: it is being deployed to a TaskManager.
 type Placed struct {
@@ -35,6 +39,9 @@ type TaskUpdate struct {
 type TaskManagerLost struct {
 	TaskManager string
 	Failure     Failure
+	// Planned says that nothing has failed: it is about to leave, or cannot run the job. Its tasks are canceled and go elsewhere, which the restart strategy neither counts
+	// nor delays, unless it allows none.
+	Planned bool
 }
 
 // GlobalFailure is a failure that no single task can be blamed for: an enumerator's, a committer's, the coordinator's (too many failed checkpoints).
@@ -79,6 +86,12 @@ type Deploy struct {
 // CancelTasks asks for the tasks to be canceled. Each reports CANCELED (or another end) by TaskUpdate.
 type CancelTasks struct{ Tasks []base.SubtaskID }
 
+// Waiting says that the job waits for slots: when it begins to, and when the number changes.
+type Waiting struct {
+	Have, Need int
+	Unfit      []string
+}
+
 // Wake asks for a Tick at a time. A later Wake replaces an earlier one.
 type Wake struct{ At time.Time }
 
@@ -92,5 +105,6 @@ type JobEnded struct {
 func (JobStateChanged) effect() {}
 func (Deploy) effect()          {}
 func (CancelTasks) effect()     {}
+func (Waiting) effect()         {}
 func (Wake) effect()            {}
 func (JobEnded) effect()        {}

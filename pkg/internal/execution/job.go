@@ -7,6 +7,8 @@ package execution
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -39,7 +41,9 @@ type Job struct {
 	required int
 
 	slots      int
-	waiting    bool // for slots, until deadline (zero: for ever)
+	unfit      []string // what is to be said of TaskManagers that offer none
+	waiting    bool     // for slots, until deadline (zero: for ever)
+	said       *Waiting // what was said last while waiting
 	deadline   time.Time
 	strategy   restarts
 	restartAt  time.Time // while RESTARTING
@@ -153,7 +157,7 @@ func (j *Job) Step(e Event, now time.Time) []Effect {
 			j.schedule(j.tasks, now)
 		}
 	case Slots:
-		j.slots = e.N
+		j.slots, j.unfit = e.N, e.Unfit
 		j.deploy(now)
 	case Placed:
 		j.placed(e, now)
@@ -166,7 +170,11 @@ func (j *Job) Step(e Event, now time.Time) []Effect {
 				lost = append(lost, t)
 			}
 		}
-		j.fail(e.Failure, lost, now)
+		if e.Planned && j.cfg.Restart.Kind != NoRestart {
+			j.move(e.Failure, lost, now)
+		} else {
+			j.fail(e.Failure, lost, now)
+		}
 	case GlobalFailure:
 		if !j.ended() {
 			j.handle(e.Failure, nil, j.tasks, now)
@@ -178,8 +186,8 @@ func (j *Job) Step(e Event, now time.Time) []Effect {
 	case Tick:
 		if j.waiting && !j.deadline.IsZero() && !now.Before(j.deadline) {
 			j.waiting = false
-			j.handle(Failure{Message: fmt.Sprintf("could not acquire the minimum required resources: the job needs %d slots and has %d after slot.request.timeout (%v)",
-				j.required, j.slots, j.cfg.SlotRequestTimeout)}, nil, j.tasks, now)
+			j.handle(Failure{Message: fmt.Sprintf("could not acquire the minimum required resources: the job needs %d slots and has %d after slot.request.timeout (%v)%s",
+				j.required, j.slots, j.cfg.SlotRequestTimeout, reasons(j.unfit))}, nil, j.tasks, now)
 		}
 	}
 	j.proceed(now)
@@ -239,7 +247,7 @@ func (j *Job) schedule(tasks []*task, now time.Time) {
 	for _, t := range tasks {
 		t.enter(TaskScheduled, now)
 	}
-	j.waiting = true
+	j.waiting, j.said = true, nil
 	if j.cfg.SlotRequestTimeout > 0 {
 		j.deadline = now.Add(j.cfg.SlotRequestTimeout)
 	}
@@ -248,7 +256,14 @@ func (j *Job) schedule(tasks []*task, now time.Time) {
 
 // deploy deploys what waits for slots. A job takes all the slots it needs or none.
 func (j *Job) deploy(now time.Time) {
-	if !j.waiting || j.slots < j.required {
+	if !j.waiting {
+		return
+	}
+	if j.slots < j.required {
+		if j.said == nil || j.said.Have != j.slots || !slices.Equal(j.said.Unfit, j.unfit) {
+			j.said = &Waiting{Have: j.slots, Need: j.required, Unfit: j.unfit}
+			j.out = append(j.out, *j.said)
+		}
 		return
 	}
 	j.waiting, j.deadline = false, time.Time{}
@@ -262,6 +277,14 @@ func (j *Job) deploy(now time.Time) {
 		}
 	}
 	j.out = append(j.out, d)
+}
+
+// reasons is what is added to a message about slots.
+func reasons(unfit []string) string {
+	if len(unfit) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(unfit, "; ")
 }
 
 func (j *Job) placed(e Placed, now time.Time) {
@@ -366,7 +389,30 @@ func (j *Job) handle(f Failure, failed, affected []*task, now time.Time) {
 		j.failJob(f, now)
 		return
 	}
-	if at := now.Add(delay); at.After(j.restartAt) {
+	j.restart(affected, now.Add(delay), now)
+}
+
+// move restarts tasks, and those that restart with them, at once: nothing has failed.
+func (j *Job) move(f Failure, tasks []*task, now time.Time) {
+	if f.At.IsZero() {
+		f.At = now
+	}
+	var fresh []*task // those that are not about to be restarted anyway
+	for _, t := range tasks {
+		if !t.restarting {
+			fresh = append(fresh, t)
+		}
+	}
+	if len(fresh) == 0 || j.state != JobRunning && j.state != JobRestarting {
+		return
+	}
+	j.record(f, fresh)
+	j.restart(j.regions(fresh), now, now)
+}
+
+// restart restarts tasks at a time, when all of them have ended.
+func (j *Job) restart(affected []*task, at, now time.Time) {
+	if at.After(j.restartAt) {
 		j.restartAt = at
 	}
 	j.waiting, j.deadline = false, time.Time{}

@@ -56,7 +56,11 @@ func (w *world) run(d *datadriven.TestData) string {
 	case "slots":
 		var n int
 		d.ScanArgs(w.t, "n", &n)
-		return w.step(Slots{N: n})
+		var unfit []string
+		if d.Input != "" {
+			unfit = strings.Split(d.Input, "\n")
+		}
+		return w.step(Slots{N: n, Unfit: unfit})
 	case "placed":
 		var b strings.Builder
 		for _, a := range w.tasks(d) {
@@ -79,7 +83,7 @@ func (w *world) run(d *datadriven.TestData) string {
 		}
 		return orOK(b.String())
 	case "lost":
-		return w.step(TaskManagerLost{TaskManager: arg("tm"), Failure: *w.failure(arg)})
+		return w.step(TaskManagerLost{TaskManager: arg("tm"), Failure: *w.failure(arg), Planned: d.HasArg("planned")})
 	case "global-failure":
 		return w.step(GlobalFailure{Failure: *w.failure(arg)})
 	case "cancel":
@@ -248,6 +252,8 @@ func (w *world) effects(effects []Effect) string {
 			fmt.Fprintf(&b, "deploy restart=%d whole=%v:%s\n", e.Restart, e.Whole, list(e.Tasks))
 		case CancelTasks:
 			fmt.Fprintf(&b, "cancel:%s\n", list(e.Tasks))
+		case Waiting:
+			fmt.Fprintf(&b, "waiting: %d slots of %d%s\n", e.Have, e.Need, reasons(e.Unfit))
 		case Wake:
 			fmt.Fprintf(&b, "wake at %v\n", e.At.Sub(t0))
 		case JobEnded:

@@ -120,11 +120,10 @@ func (m *master) triggerTasks(t checkpoint.TriggerTasks, err error) {
 		return
 	}
 	m.drained = t.Stop == rpcv1.StopMode_STOP_MODE_DRAIN
-	header := m.jm.header(m.id)
 	for tm, subtasks := range m.byTaskManager(t.Tasks) {
-		m.call(tm, "trigger checkpoint", func(ctx context.Context, c rpcv1.TaskManagerServiceClient) error {
+		m.call(tm, "trigger checkpoint", func(ctx context.Context, c rpcv1.TaskManagerServiceClient, h *rpcv1.Header) error {
 			_, err := c.TriggerCheckpoint(ctx, &rpcv1.TriggerCheckpointRequest{
-				Header: header, CheckpointId: int64(t.ID), TriggerTimeMs: t.Trigger.UnixMilli(), Kind: t.Kind, Stop: t.Stop, Dir: t.Dir, Full: t.Full, Subtasks: subtasks,
+				Header: h, CheckpointId: int64(t.ID), TriggerTimeMs: t.Trigger.UnixMilli(), Kind: t.Kind, Stop: t.Stop, Dir: t.Dir, Full: t.Full, Subtasks: subtasks,
 			})
 			return err
 		}, nil)
@@ -178,11 +177,10 @@ func (m *master) fenced(err error) {
 
 // notify tells tasks the outcome of a checkpoint, and how far commits are recorded.
 func (m *master) notify(n checkpoint.Notify) {
-	header := m.jm.header(m.id)
 	for tm, subtasks := range m.byTaskManager(n.Tasks) {
-		m.call(tm, "notify checkpoint", func(ctx context.Context, c rpcv1.TaskManagerServiceClient) error {
+		m.call(tm, "notify checkpoint", func(ctx context.Context, c rpcv1.TaskManagerServiceClient, h *rpcv1.Header) error {
 			_, err := c.NotifyCheckpoint(ctx, &rpcv1.NotifyCheckpointRequest{
-				Header: header, CheckpointId: int64(n.ID), Complete: n.Complete, Ledger: int64(n.Ledger), Subtasks: subtasks,
+				Header: h, CheckpointId: int64(n.ID), Complete: n.Complete, Ledger: int64(n.Ledger), Subtasks: subtasks,
 			})
 			return err
 		}, nil)

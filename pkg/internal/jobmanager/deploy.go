@@ -145,7 +145,7 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 			continue // canceled meanwhile
 		}
 		delete(m.undeployed, id)
-		tm := m.jm.resources.allocate(slotKey{job: m.id, group: groups[id.Vertex], index: id.Index})
+		tm := m.jm.resources.allocate(slotKey{job: m.id, group: groups[id.Vertex], index: id.Index}, m.spread)
 		if tm == nil {
 			f := failure(fmt.Errorf("no slot is free any more"))
 			m.step(execution.TaskUpdate{Task: id, State: execution.TaskFailed, Failure: &f})
@@ -159,7 +159,8 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 	graph := proto.CloneOf(m.graph)
 	for tm, ids := range placed {
 		req := &rpcv1.DeployRequest{
-			Header: m.jm.header(m.id), JobName: m.sub.Name, Graph: graph, Config: m.settings, CheckpointDir: m.dir, Args: m.sub.Args,
+			JobName: m.sub.Name, Graph: graph, Config: m.settings, CheckpointDir: m.dir, Args: m.sub.Args,
+			Locations: locations,
 		}
 		for _, id := range ids {
 			if sub, _ := m.exec.Subtask(id.Vertex, id.Index); sub.ID != id || sub.State != execution.TaskDeploying {
@@ -168,13 +169,17 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 			}
 			v := m.vertex(id.Vertex)
 			td := &rpcv1.TaskDeployment{
-				Subtask: rpc.Subtask(id), Parallelism: v.GetParallelism(), MaxParallelism: v.GetMaxParallelism(), Locations: locations,
+				Subtask: rpc.Subtask(id), Parallelism: v.GetParallelism(), MaxParallelism: v.GetMaxParallelism(),
 			}
 			td.Restore = restore[checkpoint.Subtask{Vertex: id.Vertex, Index: id.Index}]
 			req.Tasks = append(req.Tasks, td)
 		}
-		m.call(tm, "deploy tasks", func(ctx context.Context, c rpcv1.TaskManagerServiceClient) error {
-			_, err := c.Deploy(ctx, req)
+		m.call(tm, "deploy tasks", func(ctx context.Context, c rpcv1.TaskManagerServiceClient, h *rpcv1.Header) error {
+			req.Header = h
+			resp, err := c.Deploy(ctx, req)
+			if why := resp.GetOtherProgram(); why != "" {
+				m.post(func() { m.otherProgram(tm, why) })
+			}
 			return err
 		}, func(err error) {
 			f := rpc.Failure(err, time.Now())
@@ -238,11 +243,12 @@ func (m *master) sendSplits(e *enumerator, subtask int, a assignment) {
 	if !ok || tm == nil {
 		return // it is in the log: the reader gets it when it is there again
 	}
-	req := &rpcv1.AssignSplitsRequest{Header: m.jm.header(m.id), Subtask: rpc.Subtask(s.ID), OperatorId: e.op[:], NoMoreSplits: a.noMore}
+	req := &rpcv1.AssignSplitsRequest{Subtask: rpc.Subtask(s.ID), OperatorId: e.op[:], NoMoreSplits: a.noMore}
 	for _, sp := range a.splits {
 		req.Splits = append(req.Splits, &rpcv1.Split{Id: sp.ID, Data: sp.Data})
 	}
-	m.call(tm, "assign splits", func(ctx context.Context, c rpcv1.TaskManagerServiceClient) error {
+	m.call(tm, "assign splits", func(ctx context.Context, c rpcv1.TaskManagerServiceClient, h *rpcv1.Header) error {
+		req.Header = h
 		_, err := c.AssignSplits(ctx, req)
 		return err
 	}, nil)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,6 +51,8 @@ type Config struct {
 	CheckpointDir, SavepointDir string
 	// HeartbeatInterval and HeartbeatTimeout are heartbeat.interval (10 s) and heartbeat.timeout (50 s).
 	HeartbeatInterval, HeartbeatTimeout time.Duration
+	// HeartbeatFailures is heartbeat.rpc-failure-threshold (2): so many heartbeats in a row that find nobody at a TaskManager's address make it lost. Less than 0: none do.
+	HeartbeatFailures int
 	// KeepResults is rest.async.store-duration (5 min): how long the result of a savepoint request can be asked for.
 	KeepResults time.Duration
 	Metrics     *metrics.Registry
@@ -57,7 +60,9 @@ type Config struct {
 	Host string
 	// Version is that of the binary.
 	Version string
-	Logger  *slog.Logger
+	// Protocol is what it speaks (rpc.Spoken).
+	Protocol rpc.Versions
+	Logger   *slog.Logger
 }
 
 func (c *Config) setDefaults() {
@@ -67,7 +72,9 @@ func (c *Config) setDefaults() {
 	if c.HeartbeatTimeout <= 0 {
 		c.HeartbeatTimeout = 50 * time.Second
 	}
+	c.HeartbeatFailures = cmp.Or(c.HeartbeatFailures, 2)
 	c.Host = cmp.Or(c.Host, "localhost")
+	c.Protocol = c.Protocol.Or()
 	if c.KeepResults <= 0 {
 		c.KeepResults = 5 * time.Minute
 	}
@@ -120,6 +127,9 @@ type JobManager struct {
 	lead      ha.Leadership // set when ready is closed
 	address   string        // set when ready is closed
 
+	// stale counts the reports that were refused because the TaskManager that made them is not registered any more.
+	stale atomic.Int64
+
 	mu      sync.Mutex
 	masters map[base.JobID]*master
 	order   []base.JobID
@@ -127,6 +137,7 @@ type JobManager struct {
 	ctx     context.Context // of the masters: its end, by suspend, suspends them
 	suspend context.CancelCauseFunc
 	running sync.WaitGroup // masters
+	pings   sync.WaitGroup // one per TaskManager
 }
 
 // New returns a JobManager that has not started.
@@ -161,6 +172,7 @@ func (j *JobManager) Run(ctx context.Context) error {
 	g.Go(func() error { return server.Serve(l) })
 	watch, stopWatch := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { j.watch(watch); return nil })
+	defer j.pings.Wait() // their TaskManagers are lost by then
 	var lost error
 	select {
 	case <-ctx.Done():
@@ -173,7 +185,7 @@ func (j *JobManager) Run(ctx context.Context) error {
 	err = lead.Resign()
 	server.Close()
 	for _, tm := range j.resources.close() {
-		tm.lose(base.ErrCanceled)
+		tm.lose(base.ErrCanceled) // its ping ends
 		err = errors.Join(err, tm.client.Close())
 	}
 	return errors.Join(lost, g.Wait(), err)
@@ -205,6 +217,42 @@ func (j *JobManager) watch(ctx context.Context) {
 	}
 }
 
+// ping asks a TaskManager each interval whether it can be reached, until it is lost: it may be heard and not hear. One that does not answer for the timeout is lost; so is one
+// whose process is gone, as far as its address tells, and one that is registered otherwise by now.
+func (j *JobManager) ping(tm *taskManager) {
+	heard, failures := time.Now(), 0
+	tick := time.NewTicker(j.cfg.HeartbeatInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-tm.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithDeadline(tm.ctx, heard.Add(j.cfg.HeartbeatTimeout))
+		_, err := tm.client.TaskManager().Ping(ctx, &rpcv1.PingRequest{Header: tm.link.Header(base.JobID{}, 0)})
+		late := ctx.Err() != nil
+		cancel()
+		switch {
+		case tm.ctx.Err() != nil:
+			return
+		case err == nil:
+			heard, failures = time.Now(), 0
+			continue
+		case late:
+			j.lose(tm, fmt.Errorf("no answer to heartbeats for %v", j.cfg.HeartbeatTimeout))
+		case !errors.Is(err, rpc.ErrUnreachable):
+			j.lose(tm, err)
+		default:
+			if failures++; j.cfg.HeartbeatFailures < 0 || failures < j.cfg.HeartbeatFailures {
+				continue
+			}
+			j.lose(tm, fmt.Errorf("nobody answers at %s: %w", tm.address, err))
+		}
+		return
+	}
+}
+
 // lose forgets a TaskManager and tells the jobs.
 func (j *JobManager) lose(tm *taskManager, cause error) {
 	if j.resources.remove(tm) {
@@ -228,8 +276,6 @@ func (j *JobManager) Ready() <-chan struct{} { return j.ready }
 
 // Address is where TaskManagers find it, once ready.
 func (j *JobManager) Address() string { return j.address }
-
-func (j *JobManager) header(job base.JobID) *rpcv1.Header { return rpc.Header(job, j.lead.Epoch()) }
 
 // all returns the job masters in the order of submission.
 func (j *JobManager) all() []*master {
@@ -381,35 +427,72 @@ func (j *JobManager) Register(_ context.Context, r *rpcv1.RegisterRequest) (*rpc
 	if r.GetTaskManagerId() == "" || r.GetRpcAddress() == "" || r.GetSlots() < 0 {
 		return nil, base.Permanent(errors.New("register: no id or address"))
 	}
+	protocol, ok := j.cfg.Protocol.Agree(rpc.VersionsOf(r.GetProtocol()))
+	if !ok {
+		err := fmt.Errorf("task manager %s (release %s) speaks %v, this JobManager (release %s) %v",
+			r.GetTaskManagerId(), r.GetVersion(), rpc.VersionsOf(r.GetProtocol()), j.cfg.Version, j.cfg.Protocol)
+		j.resources.refuse(r.GetTaskManagerId(), err.Error(), time.Now())
+		j.slotsChanged() // jobs that wait say why
+		return nil, err
+	}
 	client, err := grpcrpc.Dial(j.cfg.Network, r.GetRpcAddress())
 	if err != nil {
 		return nil, err
 	}
 	tm := &taskManager{
 		id: r.GetTaskManagerId(), address: r.GetRpcAddress(), dataAddress: r.GetDataAddress(), slots: int(r.GetSlots()), client: client,
+		instance: r.GetInstance(), session: r.GetSession(), directory: r.GetDirectory(), generation: r.GetGeneration(),
+		link:       rpc.Link{Epoch: j.lead.Epoch(), Protocol: protocol},
 		registered: time.Now(), heard: time.Now(), used: map[slotKey]bool{},
 	}
 	tm.ctx, tm.lose = context.WithCancelCause(context.Background())
-	old, ok := j.resources.add(tm)
-	if !ok { // its call came while the server was closing
+	known, lost, cause, err := j.resources.add(tm)
+	if err != nil || known != nil { // the latter: its answer was lost; or the call came twice
 		tm.lose(base.ErrCanceled)
-		return nil, errors.Join(ErrSuspended, client.Close())
+		err = errors.Join(err, client.Close())
+		tm = known
 	}
-	if old != nil {
-		j.forget(old, errors.New("it has registered anew"))
+	if err != nil {
+		return nil, err
 	}
-	j.log.Debug("task manager registered", slog.String("task_manager", tm.id), slog.Int("slots", tm.slots))
+	if lost != nil {
+		j.forget(lost, cause)
+	}
+	if known == nil {
+		j.log.Debug("task manager registered", slog.String("task_manager", tm.id), slog.Int("slots", tm.slots))
+	}
 	return &rpcv1.RegisterResponse{
-		Epoch: int64(j.lead.Epoch()), HeartbeatIntervalMs: j.cfg.HeartbeatInterval.Milliseconds(), HeartbeatTimeoutMs: j.cfg.HeartbeatTimeout.Milliseconds(),
+		Epoch: int64(tm.link.Epoch), Registration: tm.link.Registration, Protocol: tm.link.Protocol,
+		HeartbeatIntervalMs: j.cfg.HeartbeatInterval.Milliseconds(), HeartbeatTimeoutMs: j.cfg.HeartbeatTimeout.Milliseconds(),
 	}, nil
 }
 
-// Unregister forgets a TaskManager that leaves.
-func (j *JobManager) Unregister(_ context.Context, r *rpcv1.UnregisterRequest) (*rpcv1.UnregisterResponse, error) {
-	if err := j.mine(r.GetHeader()); err != nil {
-		return nil, err
+// caller returns the TaskManager that makes a call, and refuses calls that are meant for another leader, or made under a registration that is over.
+func (j *JobManager) caller(h *rpcv1.Header) (*taskManager, error) {
+	if epoch := int64(j.lead.Epoch()); h.GetEpoch() != epoch {
+		return nil, fmt.Errorf("epoch %d, while %d leads here: %w", h.GetEpoch(), epoch, base.ErrFenced)
 	}
-	if tm := j.resources.find(r.GetTaskManagerId()); tm != nil {
+	tm := j.resources.registered(h.GetRegistration())
+	if tm == nil {
+		return nil, fmt.Errorf("registration %d is over: %w", h.GetRegistration(), base.ErrFenced)
+	}
+	return tm, tm.link.Check(h)
+}
+
+// Unregister forgets a TaskManager that leaves; when it only begins to, its tasks go elsewhere.
+func (j *JobManager) Unregister(_ context.Context, r *rpcv1.UnregisterRequest) (*rpcv1.UnregisterResponse, error) {
+	tm, err := j.caller(r.GetHeader())
+	switch {
+	case errors.Is(err, base.ErrFenced): // it has left already
+	case err != nil:
+		return nil, err
+	case r.GetLeaving():
+		j.log.Info("task manager leaves", slog.String("task_manager", tm.id))
+		j.resources.leave(tm)
+		for _, m := range j.all() {
+			m.post(func() { m.slotsChanged(); m.taskManagerLeaves(tm) })
+		}
+	default:
 		j.lose(tm, errors.New("it has left"))
 	}
 	return &rpcv1.UnregisterResponse{}, nil
@@ -417,30 +500,22 @@ func (j *JobManager) Unregister(_ context.Context, r *rpcv1.UnregisterRequest) (
 
 // Heartbeat notes that a TaskManager lives. One that is not known has to register anew.
 func (j *JobManager) Heartbeat(_ context.Context, r *rpcv1.HeartbeatRequest) (*rpcv1.HeartbeatResponse, error) {
-	if err := j.mine(r.GetHeader()); err != nil {
+	tm, err := j.caller(r.GetHeader())
+	if err != nil {
 		return nil, err
 	}
-	known, first := j.resources.beat(r.GetTaskManagerId(), time.Now())
-	if first {
+	if j.resources.beat(tm, r.GetSequence(), time.Now()) {
+		j.pings.Go(func() { j.ping(tm) })
 		j.slotsChanged()
-	}
-	if !known {
-		return nil, fmt.Errorf("task manager %s is not registered: %w", r.GetTaskManagerId(), base.ErrFenced)
 	}
 	return &rpcv1.HeartbeatResponse{Sequence: r.GetSequence(), Epoch: int64(j.lead.Epoch())}, nil
 }
 
-// mine refuses calls that are meant for another leader.
-func (j *JobManager) mine(h *rpcv1.Header) error {
-	if epoch := int64(j.lead.Epoch()); h.GetEpoch() != epoch {
-		return fmt.Errorf("epoch %d, while %d leads here: %w", h.GetEpoch(), epoch, base.ErrFenced)
-	}
-	return nil
-}
-
 // report hands a task's report to its job master.
-func (j *JobManager) report(h *rpcv1.Header, sub *rpcv1.Subtask, f func(*master, base.SubtaskID)) error {
-	if err := j.mine(h); err != nil {
+func (j *JobManager) report(ctx context.Context, h *rpcv1.Header, sub *rpcv1.Subtask, f func(*master, base.SubtaskID)) error {
+	tm, err := j.caller(h)
+	if err != nil {
+		j.stale.Add(1)
 		return err
 	}
 	job, err := rpc.Job(h)
@@ -451,19 +526,21 @@ func (j *JobManager) report(h *rpcv1.Header, sub *rpcv1.Subtask, f func(*master,
 	if err != nil {
 		return err
 	}
-	m, err := j.master(job)
-	if err != nil {
-		return base.WithClass(err, base.ClassFenced)
-	}
-	if !m.post(func() { f(m, id) }) {
-		return fmt.Errorf("job %s has ended: %w", job, base.ErrFenced)
-	}
-	return nil
+	return tm.reports.Do(ctx, h.GetSequence(), func() error {
+		m, err := j.master(job)
+		if err != nil {
+			return base.WithClass(err, base.ClassFenced)
+		}
+		if !m.post(func() { f(m, id) }) {
+			return fmt.Errorf("job %s has ended: %w", job, base.ErrFenced)
+		}
+		return nil
+	})
 }
 
 // UpdateTask takes a task's new state.
-func (j *JobManager) UpdateTask(_ context.Context, r *rpcv1.UpdateTaskRequest) (*rpcv1.UpdateTaskResponse, error) {
-	return &rpcv1.UpdateTaskResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+func (j *JobManager) UpdateTask(ctx context.Context, r *rpcv1.UpdateTaskRequest) (*rpcv1.UpdateTaskResponse, error) {
+	return &rpcv1.UpdateTaskResponse{}, j.report(ctx, r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
 		if len(r.GetMetrics()) > 0 {
 			m.final[taskKey{id.Vertex, id.Index}] = finalMetrics{id.Attempt, r.GetMetrics()}
 		}
@@ -472,33 +549,33 @@ func (j *JobManager) UpdateTask(_ context.Context, r *rpcv1.UpdateTaskRequest) (
 }
 
 // AckCheckpoint takes a task's part of a checkpoint.
-func (j *JobManager) AckCheckpoint(_ context.Context, r *rpcv1.AckCheckpointRequest) (*rpcv1.AckCheckpointResponse, error) {
-	return &rpcv1.AckCheckpointResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+func (j *JobManager) AckCheckpoint(ctx context.Context, r *rpcv1.AckCheckpointRequest) (*rpcv1.AckCheckpointResponse, error) {
+	return &rpcv1.AckCheckpointResponse{}, j.report(ctx, r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
 		m.ack(r, id)
 	})
 }
 
 // DeclineCheckpoint takes a task's refusal.
-func (j *JobManager) DeclineCheckpoint(_ context.Context, r *rpcv1.DeclineCheckpointRequest) (*rpcv1.DeclineCheckpointResponse, error) {
-	return &rpcv1.DeclineCheckpointResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+func (j *JobManager) DeclineCheckpoint(ctx context.Context, r *rpcv1.DeclineCheckpointRequest) (*rpcv1.DeclineCheckpointResponse, error) {
+	return &rpcv1.DeclineCheckpointResponse{}, j.report(ctx, r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
 		m.decline(r, id)
 	})
 }
 
 // ReportCommitted takes a task's commits.
-func (j *JobManager) ReportCommitted(_ context.Context, r *rpcv1.ReportCommittedRequest) (*rpcv1.ReportCommittedResponse, error) {
-	return &rpcv1.ReportCommittedResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+func (j *JobManager) ReportCommitted(ctx context.Context, r *rpcv1.ReportCommittedRequest) (*rpcv1.ReportCommittedResponse, error) {
+	return &rpcv1.ReportCommittedResponse{}, j.report(ctx, r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
 		m.committed(r, id)
 	})
 }
 
 // SourceEvent takes a reader's word to its enumerator.
-func (j *JobManager) SourceEvent(_ context.Context, r *rpcv1.SourceEventRequest) (*rpcv1.SourceEventResponse, error) {
+func (j *JobManager) SourceEvent(ctx context.Context, r *rpcv1.SourceEventRequest) (*rpcv1.SourceEventResponse, error) {
 	op, err := rpc.Operator(r.GetOperatorId())
 	if err != nil {
 		return nil, err
 	}
-	return &rpcv1.SourceEventResponse{}, j.report(r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
+	return &rpcv1.SourceEventResponse{}, j.report(ctx, r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
 		m.sourceEvent(id, op, r.GetReaderRegistered())
 	})
 }

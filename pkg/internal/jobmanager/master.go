@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ type master struct {
 	dir   string // of the job's checkpoints, a URI
 	// history is how many past checkpoints are shown; less than 0 is none.
 	history int
+	// spread is cluster.evenly-spread-out-slots.
+	spread bool
 
 	// events is what others post. A call that reports waits when the loop is behind.
 	events chan func()
@@ -118,6 +121,13 @@ func (j *JobManager) newMaster(sub Submission, id base.JobID, record *ha.Job, cf
 	if err != nil {
 		return nil, err
 	}
+	wait, err := config.Get(cfg, config.SlotRequestTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if m.spread, err = config.Get(cfg, config.EvenlySpreadOutSlots); err != nil {
+		return nil, err
+	}
 	history, err := config.Get(cfg, config.WebCheckpointsHistory)
 	if err != nil {
 		return nil, err
@@ -128,7 +138,7 @@ func (j *JobManager) newMaster(sub Submission, id base.JobID, record *ha.Job, cf
 	}
 	m.exec, err = execution.New(m.graph, execution.Config{
 		Job: id, Restart: restart, RestartAll: failover == config.FailoverFull || len(m.committers) > 0,
-		SlotRequestTimeout: 5 * time.Minute, MaxExceptions: exceptions, Seed: uint64(id[0])<<8 | uint64(id[1]),
+		SlotRequestTimeout: wait, MaxExceptions: exceptions, Seed: uint64(id[0])<<8 | uint64(id[1]),
 	}, time.Now())
 	return m, err
 }
@@ -266,6 +276,8 @@ func (m *master) step(e execution.Event) {
 			m.deploy(&eff)
 		case execution.CancelTasks:
 			m.cancelTasks(eff.Tasks)
+		case execution.Waiting:
+			m.waits(eff)
 		case execution.Wake:
 			m.execWake.Reset(max(time.Until(eff.At), 0))
 		case execution.JobEnded:
@@ -344,11 +356,39 @@ func (m *master) taskManagerLost(tm *taskManager, cause error) {
 	m.step(execution.TaskManagerLost{TaskManager: tm.id, Failure: f})
 }
 
+// taskManagerLeaves moves the tasks that run there: it has said so itself, before it ends.
+func (m *master) taskManagerLeaves(tm *taskManager) {
+	f := failure(fmt.Errorf("task manager %s leaves", tm.id))
+	f.Class = base.ClassRestart
+	m.step(execution.TaskManagerLost{TaskManager: tm.id, Failure: f, Planned: true})
+}
+
+// otherProgram moves the tasks that were to run at a TaskManager which has another program; the job waits for slots of others.
+func (m *master) otherProgram(tm *taskManager, why string) {
+	m.log.Warn("a task manager has another program, the job does without its slots", slog.String("task_manager", tm.id), slog.String("err", why))
+	m.jm.resources.unfit(tm, m.id, why)
+	m.slotsChanged()
+	f := failure(errors.New(why))
+	f.Class = base.ClassRestart
+	m.step(execution.TaskManagerLost{TaskManager: tm.id, Failure: f, Planned: true})
+}
+
 // slotsChanged tells the execution how many slots there are.
 func (m *master) slotsChanged() {
 	if m.prepared {
-		m.step(execution.Slots{N: m.jm.resources.available(m.id)})
+		n, unfit := m.jm.resources.available(m.id, time.Now())
+		m.step(execution.Slots{N: n, Unfit: unfit})
 	}
+}
+
+// waits says that the job waits for slots, each time when there is something new to say.
+func (m *master) waits(w execution.Waiting) {
+	attrs := []any{slog.Int("slots", w.Have), slog.Int("needed", w.Need)}
+	if len(w.Unfit) > 0 {
+		m.log.Warn("waiting for slots", append(attrs, slog.String("err", strings.Join(w.Unfit, "; ")))...)
+		return
+	}
+	m.log.Info("waiting for slots", attrs...)
 }
 
 // sender returns the worker that makes the calls to a TaskManager in order: splits assigned before a barrier arrive before it, and those after it after it.
@@ -369,9 +409,9 @@ func (m *master) sender(tm *taskManager) *worker {
 }
 
 // call makes a call to a TaskManager, after all earlier ones; failed, which may be nil, is run on the loop when it was refused.
-func (m *master) call(tm *taskManager, what string, f func(context.Context, rpcv1.TaskManagerServiceClient) error, failed func(error)) {
+func (m *master) call(tm *taskManager, what string, f func(context.Context, rpcv1.TaskManagerServiceClient, *rpcv1.Header) error, failed func(error)) {
 	m.sender(tm).do(func() {
-		err := tm.call(m.ctx, f)
+		err := tm.call(m.ctx, m.id, f)
 		switch {
 		case err == nil || tm.ctx.Err() != nil || m.ctx.Err() != nil:
 		case failed != nil:
@@ -394,10 +434,9 @@ func (m *master) byTaskManager(tasks []base.SubtaskID) map[*taskManager][]*rpcv1
 }
 
 func (m *master) cancelTasks(tasks []base.SubtaskID) {
-	header := m.jm.header(m.id)
 	for tm, subtasks := range m.byTaskManager(tasks) {
-		m.call(tm, "cancel tasks", func(ctx context.Context, c rpcv1.TaskManagerServiceClient) error {
-			_, err := c.CancelTasks(ctx, &rpcv1.CancelTasksRequest{Header: header, Subtasks: subtasks})
+		m.call(tm, "cancel tasks", func(ctx context.Context, c rpcv1.TaskManagerServiceClient, h *rpcv1.Header) error {
+			_, err := c.CancelTasks(ctx, &rpcv1.CancelTasksRequest{Header: h, Subtasks: subtasks})
 			return err
 		}, nil)
 	}

@@ -64,7 +64,7 @@ func (j *JobManager) Metrics(ctx context.Context, id base.JobID) ([]Metric, erro
 	)
 	for tm := range tms {
 		wg.Go(func() {
-			resp, err := tm.client.TaskManager().FetchMetrics(ctx, &rpcv1.FetchMetricsRequest{Header: j.header(id)})
+			resp, err := tm.client.TaskManager().FetchMetrics(ctx, &rpcv1.FetchMetricsRequest{Header: tm.link.Header(id, 0)})
 			if err != nil {
 				return
 			}
@@ -91,7 +91,7 @@ func (j *JobManager) TaskManagerMetrics(ctx context.Context, id string) ([]Metri
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	resp, err := tm.client.TaskManager().FetchMetrics(ctx, &rpcv1.FetchMetricsRequest{Header: j.header(base.JobID{})})
+	resp, err := tm.client.TaskManager().FetchMetrics(ctx, &rpcv1.FetchMetricsRequest{Header: tm.link.Header(base.JobID{}, 0)})
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +124,7 @@ func (j *JobManager) registerMetrics() *metrics.Group {
 		set("taskSlotsTotal", float64(slots))
 		set("taskSlotsAvailable", float64(free))
 		set("numRunningJobs", float64(running))
+		set("numStaleReports", float64(j.stale.Load()))
 	})
 	return g
 }

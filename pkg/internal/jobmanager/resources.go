@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -22,15 +23,37 @@ type taskManager struct {
 	slots                    int
 	client                   *grpcrpc.Client
 	registered               time.Time
+	link                     rpc.Link
+	// who registered: see rpcv1.RegisterRequest.
+	instance   string
+	session    int64
+	directory  string
+	generation int64
 	// ctx ends when it is lost or has left.
 	ctx  context.Context
 	lose context.CancelCauseFunc
+	// calls numbers the calls that are made there, reports are what came from there.
+	calls   atomic.Int64
+	reports rpc.Once
 
 	// guarded by resources.mu
-	used  map[slotKey]bool
-	heard time.Time
+	used     map[slotKey]bool
+	heard    time.Time
+	sequence int64 // of the newest heartbeat
 	// ready says that a heartbeat came: the TaskManager knows that it is registered, and takes calls.
 	ready bool
+	// leaving says that it offers no slots any more: its tasks are ending.
+	leaving bool
+	// unfit says of which jobs it cannot run tasks, and why.
+	unfit map[base.JobID]string
+}
+
+// free returns how many slots it has for a job; resources.mu is held.
+func (tm *taskManager) freeLocked(job base.JobID) int {
+	if !tm.ready || tm.leaving || tm.unfit[job] != "" {
+		return 0
+	}
+	return tm.slots - len(tm.used)
 }
 
 // slotKey names the slot of a job that subtask index of every vertex of a slot sharing group shares.
@@ -42,29 +65,104 @@ type slotKey struct {
 
 // resources knows the TaskManagers and who uses their slots. It is safe for concurrent use; its lock is held across nothing that waits.
 type resources struct {
-	mu     sync.Mutex
-	tms    map[string]*taskManager
-	held   map[slotKey]*taskManager
-	closed bool
+	mu            sync.Mutex
+	tms           map[string]*taskManager
+	registrations map[int64]*taskManager
+	next          int64 // registration
+	held          map[slotKey]*taskManager
+	// refused are the TaskManagers that asked to be registered and were not, and why: for people.
+	refused map[string]refusal
+	closed  bool
+}
+
+type refusal struct {
+	why string
+	at  time.Time
 }
 
 func newResources() *resources {
-	return &resources{tms: map[string]*taskManager{}, held: map[slotKey]*taskManager{}}
+	return &resources{
+		tms: map[string]*taskManager{}, registrations: map[int64]*taskManager{}, held: map[slotKey]*taskManager{}, refused: map[string]refusal{},
+	}
 }
 
-// add makes a TaskManager known, unless they were closed; one of the same id is returned: it was lost.
-func (r *resources) add(tm *taskManager) (old *taskManager, ok bool) {
+// errIDTaken is wrapped when two processes register with one id.
+var errIDTaken = errors.New("the id is taken")
+
+// add makes a TaskManager known and numbers its registration. A registration that was made before is returned as known. One of the same id that it replaces is returned as
+// lost, with the cause: the same process registered anew, or was started again. When another process has the id, and lives for all that is known, the error says so.
+func (r *resources) add(tm *taskManager) (known, lost *taskManager, cause, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, false
+		return nil, nil, nil, ErrSuspended
 	}
-	old = r.tms[tm.id]
+	old := r.tms[tm.id]
+	switch {
+	case old == nil:
+	case old.instance == tm.instance && old.session == tm.session:
+		return old, nil, nil, nil
+	case old.instance == tm.instance && old.session > tm.session, old.directory == tm.directory && tm.directory != "" && old.generation > tm.generation:
+		return nil, nil, nil, fmt.Errorf("task manager %s: a newer registration is there: %w", tm.id, base.ErrFenced)
+	case old.instance == tm.instance:
+		cause = errors.New("it has registered anew")
+	case old.directory == tm.directory && tm.directory != "":
+		cause = fmt.Errorf("its process was started again, at %s", tm.address)
+	default:
+		err := fmt.Errorf("task manager %s at %s: %w: another process, at %s, has registered with it and was heard %v ago; each needs an id and a data directory of its own",
+			tm.id, tm.address, errIDTaken, old.address, tm.registered.Sub(old.heard).Round(time.Millisecond))
+		r.refused[tm.id] = refusal{err.Error(), tm.registered}
+		return nil, nil, nil, err
+	}
 	if old != nil {
 		r.removeLocked(old)
 	}
-	r.tms[tm.id] = tm
-	return old, true
+	r.next++
+	tm.link.Registration = r.next
+	r.tms[tm.id], r.registrations[r.next] = tm, tm
+	delete(r.refused, tm.id)
+	return nil, old, cause, nil
+}
+
+// refuse notes why a TaskManager was not registered.
+func (r *resources) refuse(id, why string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused[id] = refusal{why, now}
+}
+
+// registered returns the TaskManager of a registration that holds; nil when it is over.
+func (r *resources) registered(number int64) *taskManager {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.registrations[number]
+}
+
+// leave takes a TaskManager's slots back: nothing new is deployed there.
+func (r *resources) leave(tm *taskManager) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	tm.leaving = true
+	for k := range tm.used {
+		delete(r.held, k)
+	}
+	clear(tm.used)
+}
+
+// unfit notes that a TaskManager cannot run a job's tasks.
+func (r *resources) unfit(tm *taskManager, job base.JobID, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if tm.unfit == nil {
+		tm.unfit = map[base.JobID]string{}
+	}
+	tm.unfit[job] = why
+	for k := range tm.used {
+		if k.job == job {
+			delete(r.held, k)
+			delete(tm.used, k)
+		}
+	}
 }
 
 // close forgets all TaskManagers and returns them; no other is taken in.
@@ -92,23 +190,23 @@ func (r *resources) remove(tm *taskManager) bool {
 
 func (r *resources) removeLocked(tm *taskManager) {
 	delete(r.tms, tm.id)
+	delete(r.registrations, tm.link.Registration)
 	for k := range tm.used {
 		delete(r.held, k)
 	}
 	tm.used = nil
 }
 
-// beat notes a sign of life; first says that it was the first since the registration.
-func (r *resources) beat(id string, now time.Time) (known, first bool) {
+// beat notes a sign of life; first says that it was the first since the registration. One that comes late, or again, says nothing.
+func (r *resources) beat(tm *taskManager, sequence int64, now time.Time) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	tm := r.tms[id]
-	if tm == nil {
-		return false, false
+	if sequence <= tm.sequence {
+		return false
 	}
 	first = !tm.ready
-	tm.heard, tm.ready = now, true
-	return true, first
+	tm.heard, tm.sequence, tm.ready = now, sequence, true
+	return first
 }
 
 func (r *resources) find(id string) *taskManager {
@@ -130,40 +228,52 @@ func (r *resources) silent(since time.Time) []*taskManager {
 	return out
 }
 
-// available returns how many slots a job may use: those that it holds, and those that nobody does.
-func (r *resources) available(job base.JobID) int {
+// available returns how many slots a job may use: those that it holds, and those that nobody does; and, for people, which TaskManagers do not count, and why.
+func (r *resources) available(job base.JobID, now time.Time) (n int, unfit []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := 0
 	for _, tm := range r.tms {
-		if !tm.ready {
-			continue
-		}
-		n += tm.slots - len(tm.used)
+		n += tm.freeLocked(job)
 		for k := range tm.used {
 			if k.job == job {
 				n++
 			}
 		}
+		if why := tm.unfit[job]; why != "" {
+			unfit = append(unfit, why)
+		}
 	}
-	return n
+	for id, f := range r.refused {
+		if now.Sub(f.at) > refusalKept {
+			delete(r.refused, id)
+			continue
+		}
+		unfit = append(unfit, f.why)
+	}
+	slices.Sort(unfit)
+	return n, unfit
 }
 
-// allocate returns the TaskManager of a slot: the one that it is held at, or the one with the most free slots; nil when there is none.
-func (r *resources) allocate(k slotKey) *taskManager {
+// refusalKept is how long a refused registration is told of after the last attempt.
+const refusalKept = 10 * time.Second
+
+// allocate returns the TaskManager of a slot: the one that it is held at, or the one with the most free slots, or the fewest if they are not to be spread; nil when there is
+// none.
+func (r *resources) allocate(k slotKey, spread bool) *taskManager {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if tm := r.held[k]; tm != nil {
 		return tm
 	}
 	var best *taskManager
+	most := 0
 	for _, tm := range r.tms {
-		free := tm.slots - len(tm.used)
-		if free <= 0 || !tm.ready {
+		free := tm.freeLocked(k.job)
+		if free <= 0 {
 			continue
 		}
-		if best == nil || free > best.slots-len(best.used) || free == best.slots-len(best.used) && tm.id < best.id {
-			best = tm
+		if best == nil || free != most && free > most == spread || free == most && tm.id < best.id {
+			best, most = tm, free
 		}
 	}
 	if best != nil {
@@ -192,20 +302,22 @@ func (r *resources) all() []TaskManager {
 	out := make([]TaskManager, 0, len(r.tms))
 	for _, tm := range r.tms {
 		out = append(out, TaskManager{
-			ID: tm.id, Address: tm.address, DataAddress: tm.dataAddress, Slots: tm.slots, FreeSlots: tm.slots - len(tm.used), LastHeartbeat: tm.heard, Registered: tm.registered,
+			ID: tm.id, Address: tm.address, DataAddress: tm.dataAddress, Slots: tm.slots, FreeSlots: tm.freeLocked(base.JobID{}), LastHeartbeat: tm.heard, Registered: tm.registered,
 		})
 	}
 	slices.SortFunc(out, func(a, b TaskManager) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
 
-// call makes a call at a TaskManager, again and again until it arrived, or the TaskManager is lost, or ctx ends.
-func (tm *taskManager) call(ctx context.Context, f func(context.Context, rpcv1.TaskManagerServiceClient) error) error {
+// call makes a numbered call for a job at a TaskManager, again and again until it arrived, or the TaskManager is lost, or ctx ends. The calls for one job are made one after
+// another.
+func (tm *taskManager) call(ctx context.Context, job base.JobID, f func(context.Context, rpcv1.TaskManagerServiceClient, *rpcv1.Header) error) error {
+	h := tm.link.Header(job, tm.calls.Add(1))
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(tm.ctx, func() { cancel(context.Cause(tm.ctx)) })
 	defer func() { stop(); cancel(nil) }()
 	for {
-		err := f(ctx, tm.client.TaskManager())
+		err := f(ctx, tm.client.TaskManager(), h)
 		if !errors.Is(err, rpc.ErrUnreachable) {
 			return err
 		}

@@ -17,9 +17,29 @@ import (
 // ErrUnreachable is wrapped when a call did not reach a handler, or its answer was lost: it may be repeated.
 var ErrUnreachable = errors.New("unreachable")
 
-// Header returns the header of a call.
-func Header(job base.JobID, epoch base.Epoch) *rpcv1.Header {
-	return &rpcv1.Header{JobId: job[:], Epoch: int64(epoch)}
+// Link is a registration as both ends know it: who leads, the number it gave the registration, and the version of the protocol that the two agreed upon.
+type Link struct {
+	Epoch        base.Epoch
+	Registration int64
+	Protocol     int32
+}
+
+// Header returns the header of a call under a registration; number is 0 for calls that are not numbered (see Once).
+func (l Link) Header(job base.JobID, number int64) *rpcv1.Header {
+	return &rpcv1.Header{JobId: job[:], Epoch: int64(l.Epoch), Protocol: l.Protocol, Registration: l.Registration, Sequence: number}
+}
+
+// Check refuses a call that was not made under this registration.
+func (l Link) Check(h *rpcv1.Header) error {
+	switch {
+	case h.GetEpoch() != int64(l.Epoch):
+		return fmt.Errorf("epoch %d, while %d leads here: %w", h.GetEpoch(), l.Epoch, base.ErrFenced)
+	case h.GetRegistration() != l.Registration:
+		return fmt.Errorf("registration %d, which is not %d: %w", h.GetRegistration(), l.Registration, base.ErrFenced)
+	case h.GetProtocol() != l.Protocol:
+		return base.Permanent(fmt.Errorf("a call in protocol version %d, while %d was agreed upon", h.GetProtocol(), l.Protocol))
+	}
+	return nil
 }
 
 // Job returns the job that a header names. A malformed id is an error of the caller's.

@@ -3,6 +3,7 @@ package task
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/align"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -107,7 +108,7 @@ func (t *chainTask) openEdge(index int, e *planv1.Edge, limit int) error {
 	}
 	out.router = typ.NewRouter(exchange.RouterSpec{
 		Partitioning: p, Channels: len(channels), MaxParallelism: int(consumers.GetMaxParallelism()), Key: key,
-		Copy: !t.spec.Options.ObjectReuse, Send: out.writer.Send, MaxBytes: batchBytes, MaxRecords: records,
+		Copy: !t.spec.Options.ObjectReuse, Send: t.sendTo(out.writer), MaxBytes: batchBytes, MaxRecords: records,
 	})
 	t.edges = append(t.edges, out)
 	for _, o := range t.ops {
@@ -118,6 +119,23 @@ func (t *chainTask) openEdge(index int, e *planv1.Edge, limit int) error {
 		}
 	}
 	return fmt.Errorf("edge %d begins at node %d, which is not in the chain", index, e.GetSourceNode())
+}
+
+// sendTo sends batches unless the task's lease is over: then they, and the task, have ended for everybody else.
+func (t *chainTask) sendTo(w *exchange.Writer) func(channel int, b exchange.Batch) {
+	if t.spec.Lease == nil {
+		return w.Send
+	}
+	return func(channel int, b exchange.Batch) {
+		if err := t.spec.Lease.Check(time.Now()); err != nil {
+			t.end(err)
+		}
+		if t.ctx.Err() == nil {
+			w.Send(channel, b)
+		} else {
+			w.Drop(b)
+		}
+	}
 }
 
 func (t *chainTask) vertex(id []byte) (*planv1.Vertex, error) {
@@ -131,10 +149,8 @@ func (t *chainTask) vertex(id []byte) (*planv1.Vertex, error) {
 
 // locate returns the attempt of a neighbour, and where it runs; one that is not located runs beside this task, as the same attempt.
 func (t *chainTask) locate(vertex []byte, index int) (base.Attempt, exchange.Place) {
-	for _, l := range t.spec.Locations {
-		if s := l.GetSubtask(); int(s.GetIndex()) == index && bytes.Equal(s.GetVertexId(), vertex) {
-			return base.Attempt(s.GetAttempt()), exchange.Place{Here: t.spec.TaskManager, There: l.GetTaskManagerId(), Address: l.GetDataAddress()}
-		}
+	if l := t.spec.Locations[Place{base.VertexID(vertex), index}]; l != nil {
+		return base.Attempt(l.GetSubtask().GetAttempt()), exchange.Place{Here: t.spec.TaskManager, There: l.GetTaskManagerId(), Address: l.GetDataAddress()}
 	}
 	return t.spec.ID.Attempt, exchange.Place{}
 }

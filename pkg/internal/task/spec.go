@@ -66,18 +66,40 @@ type Spec struct {
 	Graph       *planv1.JobGraph
 	Vertex      *planv1.Vertex
 	Parallelism int
-	// Locations names the attempts of all subtasks of the neighbouring vertices, producers and consumers, and where they run.
-	Locations []*rpcv1.Location
-	Restore   *rpcv1.Restore // nil when the job starts without state
-	Options   Options
-	Network   *exchange.Network
-	Storage   Storage
-	Listener  Listener
-	Metrics   *metrics.Registry
-	Labels    []metrics.Label // host, tm_id
+	// Locations names the attempts of all subtasks of the job, and where they run.
+	Locations Locations
+	// Lease is until when the task may act; nil for ever.
+	Lease    *Lease
+	Restore  *rpcv1.Restore // nil when the job starts without state
+	Options  Options
+	Network  *exchange.Network
+	Storage  Storage
+	Listener Listener
+	Metrics  *metrics.Registry
+	Labels   []metrics.Label // host, tm_id
 	// Final, if it is not nil, is called when the metrics of the task will not change any more and have not gone yet, before the Listener is told of its end.
 	Final  func()
 	Logger *slog.Logger
+}
+
+// Locations finds where a subtask runs. It is made once for all tasks of a deployment, and not changed.
+type Locations map[Place]*rpcv1.Location
+
+// Place is a subtask, of whatever attempt.
+type Place struct {
+	Vertex base.VertexID
+	Index  int
+}
+
+// LocationsOf indexes what a deployment says.
+func LocationsOf(list []*rpcv1.Location) Locations {
+	out := make(Locations, len(list))
+	for _, l := range list {
+		if s := l.GetSubtask(); len(s.GetVertexId()) == len(base.VertexID{}) {
+			out[Place{base.VertexID(s.GetVertexId()), int(s.GetIndex())}] = l
+		}
+	}
+	return out
 }
 
 // Options are the job options that a task reads.

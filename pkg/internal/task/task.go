@@ -460,6 +460,9 @@ func (t *chainTask) writable() bool {
 func (t *chainTask) tick() {
 	t.clock = time.Now()
 	t.now = event.Time(t.clock.UnixMilli())
+	if err := t.spec.Lease.Check(t.clock); err != nil {
+		t.end(err)
+	}
 }
 
 // publish makes the counts visible.

@@ -7,15 +7,24 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
+	"github.com/rivulet-io/rivulet/pkg/internal/task"
 )
 
 // session is one registration with a leader: reports go out one after another, in the order they were made, each repeated until it was heard.
 type session struct {
 	jm    rpcv1.JobManagerServiceClient
-	epoch int64
+	link  rpc.Link
+	lease *task.Lease
 	log   *slog.Logger
+	// reports numbers the reports; run's.
+	reports int64
+
+	// mu guards calls: what was called for each job.
+	mu    sync.Mutex
+	calls map[base.JobID]*rpc.Once
 
 	// outbox holds reports. A task makes a handful in its life and one per checkpoint, so that the capacity is hardly ever reached; who reports waits then.
 	outbox chan report
@@ -27,13 +36,13 @@ type session struct {
 	idle   chan struct{}
 }
 
-// report makes one call; it is repeated when the call did not arrive.
-type report func(ctx context.Context, jm rpcv1.JobManagerServiceClient) error
+// report makes one call, under that number; it is repeated when the call did not arrive.
+type report func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error
 
 const outboxReports = 1024
 
-func newSession(jm rpcv1.JobManagerServiceClient, epoch int64, log *slog.Logger) *session {
-	s := &session{jm: jm, epoch: epoch, log: log, outbox: make(chan report, outboxReports), drains: make(chan struct{}), idle: make(chan struct{})}
+func newSession(jm rpcv1.JobManagerServiceClient, link rpc.Link, lease *task.Lease, log *slog.Logger) *session {
+	s := &session{jm: jm, link: link, lease: lease, log: log, calls: map[base.JobID]*rpc.Once{}, outbox: make(chan report, outboxReports), drains: make(chan struct{}), idle: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s
 }
@@ -74,9 +83,26 @@ func (s *session) run() {
 	}
 }
 
+// do makes a numbered call for a job happen once.
+func (s *session) do(ctx context.Context, job base.JobID, number int64, f func() error) error {
+	s.mu.Lock()
+	o := s.calls[job]
+	if o == nil {
+		o = new(rpc.Once)
+		s.calls[job] = o
+	}
+	s.mu.Unlock()
+	return o.Do(ctx, number, f)
+}
+
 func (s *session) make(r report) {
+	s.reports++
 	for {
-		err := r(s.ctx, s.jm)
+		if err := s.lease.Check(time.Now()); err != nil {
+			s.close(err)
+			return
+		}
+		err := r(s.ctx, s.jm, s.reports)
 		if err == nil || s.ctx.Err() != nil {
 			return
 		}

@@ -28,8 +28,12 @@ import (
 
 // Config is what a TaskManager needs.
 type Config struct {
-	// ID names this run of the process; another run has another one.
-	ID string
+	// ID names the TaskManager. Another run of the process may have the same: Instance (random when it is empty) tells runs apart. Of two that live the second is refused,
+	// unless it is known that the first is dead: Directory names the data directory that the process has locked, Generation counts the processes that had it.
+	ID, Instance, Directory string
+	Generation              int64
+	// Protocol is what it speaks (rpc.Spoken).
+	Protocol rpc.Versions
 	// Network is where this process listens, at Address (empty: chosen by the network), and how it reaches JobManagers.
 	Network grpcrpc.Network
 	Address string
@@ -92,6 +96,12 @@ type TaskManager struct {
 	log   *slog.Logger
 	fence rpc.Fence
 
+	// sessions counts registrations; Run's.
+	sessions int64
+	// broken ends when a task does not: the process has to.
+	broken context.Context
+	giveUp context.CancelCauseFunc
+
 	mu struct {
 		sync.Mutex
 		tasks   map[base.SubtaskID]*running
@@ -104,6 +114,8 @@ type TaskManager struct {
 // New returns a TaskManager that has not started.
 func New(cfg Config) *TaskManager {
 	cfg.Host = cmp.Or(cfg.Host, "localhost")
+	cfg.Protocol = cfg.Protocol.Or()
+	cfg.Instance = cmp.Or(cfg.Instance, base.NewJobID().String())
 	t := &TaskManager{cfg: cfg, log: cfg.Logger}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
@@ -111,10 +123,12 @@ func New(cfg Config) *TaskManager {
 	t.log = t.log.With(slog.String("task_manager", cfg.ID))
 	t.mu.tasks = map[base.SubtaskID]*running{}
 	cfg.Exchange.network.Host(cfg.ID)
+	t.broken, t.giveUp = context.WithCancelCause(context.Background())
 	return t
 }
 
-// Run serves until ctx ends or the listener fails: then it cancels all tasks, waits for them, and tells the JobManager that it leaves.
+// Run serves until ctx ends or the listener fails: then it tells the JobManager that it leaves, cancels all tasks and waits for them. When a task does not end that was
+// canceled, it returns an error without waiting longer: the process has to end.
 func (t *TaskManager) Run(ctx context.Context) error {
 	l, err := t.cfg.Network.Listen(t.cfg.Address)
 	if err != nil {
@@ -136,13 +150,18 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	t.cfg.Exchange.network.Join(t.cfg.ID, l.Addr().String(), t.cfg.Network)
 	defer t.registerMetrics().Close()
 	g, ctx := errgroup.WithContext(ctx) // when nobody can reach it any more, it leaves
+	defer context.AfterFunc(t.broken, server.Close)()
 	g.Go(func() error { return server.Serve(l) })
 	g.Go(func() error {
 		defer server.Close()
 		return t.lead(ctx, clients, l.Addr())
 	})
 	err = g.Wait()
-	t.all.Wait()
+	if t.broken.Err() != nil {
+		err = fmt.Errorf("task manager %s: %w", t.cfg.ID, context.Cause(t.broken))
+	} else {
+		t.all.Wait()
+	}
 	t.cfg.Exchange.network.Leave(t.cfg.ID)
 	for _, client := range clients {
 		err = errors.Join(err, client.Close())
@@ -160,12 +179,15 @@ func (t *TaskManager) Registered() bool {
 // lead registers and follows one leader after another, until ctx ends. It asks one JobManager after the other.
 func (t *TaskManager) lead(ctx context.Context, clients []*grpcrpc.Client, addr net.Addr) error {
 	said := ""
-	for n := 0; ctx.Err() == nil; n++ {
+	t.sessions++
+	for n := 0; ctx.Err() == nil && t.broken.Err() == nil; n++ {
 		jm, name := clients[n%len(clients)].JobManager(), t.cfg.JobManagers[n%len(clients)]
 		req := &rpcv1.RegisterRequest{
-			Header: rpc.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, RpcAddress: addr.String(), DataAddress: addr.String(),
-			Slots: int32(t.cfg.Slots), Version: t.cfg.Version,
+			Header: rpc.Link{}.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, RpcAddress: addr.String(), DataAddress: addr.String(),
+			Slots: int32(t.cfg.Slots), Version: t.cfg.Version, Protocol: t.cfg.Protocol.Proto(),
+			Instance: t.cfg.Instance, Session: t.sessions, Directory: t.cfg.Directory, Generation: t.cfg.Generation,
 		}
+		asked := time.Now()
 		call, cancel := context.WithTimeout(ctx, 10*time.Second)
 		resp, err := jm.Register(call, req)
 		cancel()
@@ -175,7 +197,11 @@ func (t *TaskManager) lead(ctx context.Context, clients []*grpcrpc.Client, addr 
 			}
 			if ctx.Err() == nil && said != err.Error() {
 				said = err.Error()
-				t.log.Warn("JobManager is out of reach, trying on", slog.String("peer", name), slog.Any("err", err))
+				if errors.Is(err, rpc.ErrUnreachable) {
+					t.log.Warn("JobManager is out of reach, trying on", slog.String("peer", name), slog.Any("err", err))
+				} else {
+					t.log.Warn("registration refused, trying on", slog.String("peer", name), slog.Any("err", err))
+				}
 			}
 			wait(ctx, retryInterval)
 			continue
@@ -185,12 +211,19 @@ func (t *TaskManager) lead(ctx context.Context, clients []*grpcrpc.Client, addr 
 			wait(ctx, retryInterval) // an old leader that does not know yet
 			continue
 		}
+		if p := resp.GetProtocol(); p < t.cfg.Protocol.Oldest || p > t.cfg.Protocol.Newest {
+			t.log.Warn("the JobManager speaks another version of the protocol, trying on", slog.String("peer", name),
+				slog.String("err", fmt.Sprintf("it chose version %d, this process speaks %v", p, t.cfg.Protocol)))
+			wait(ctx, retryInterval)
+			continue
+		}
 		if t.cfg.Registered != nil {
 			t.cfg.Registered(name, addr.String())
 		}
-		if err := t.follow(ctx, jm, resp); ctx.Err() == nil {
+		if err := t.follow(ctx, jm, resp, asked); ctx.Err() == nil {
 			t.log.Warn("lost the JobManager, its tasks were canceled", slog.String("peer", name), slog.Any("err", err))
 		}
+		t.sessions++
 		n-- // it may be there again
 	}
 	return nil
@@ -207,10 +240,12 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // follow is one registration: it sends heartbeats and reports until the leader is lost or ctx ends; all tasks have ended when it returns.
-func (t *TaskManager) follow(ctx context.Context, jm rpcv1.JobManagerServiceClient, reg *rpcv1.RegisterResponse) error {
+// asked is when it was asked for.
+func (t *TaskManager) follow(ctx context.Context, jm rpcv1.JobManagerServiceClient, reg *rpcv1.RegisterResponse, asked time.Time) error {
 	interval := time.Duration(reg.GetHeartbeatIntervalMs()) * time.Millisecond
 	timeout := time.Duration(reg.GetHeartbeatTimeoutMs()) * time.Millisecond
-	s := newSession(jm, reg.GetEpoch(), t.log)
+	link := rpc.Link{Epoch: base.Epoch(reg.GetEpoch()), Registration: reg.GetRegistration(), Protocol: reg.GetProtocol()}
+	s := newSession(jm, link, task.NewLease(asked.Add(timeout)), t.log)
 	t.mu.Lock()
 	t.mu.session = s
 	t.mu.Unlock()
@@ -218,7 +253,11 @@ func (t *TaskManager) follow(ctx context.Context, jm rpcv1.JobManagerServiceClie
 	var g errgroup.Group
 	g.Go(func() error { s.run(); return nil })
 
-	err := t.beat(ctx, s, interval, timeout)
+	// The end of ctx, and of the process's trust in itself, end the heartbeats.
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(t.broken, stop)()
+	err := t.beat(following, s, asked, interval, timeout)
 	lost := err
 	if lost == nil {
 		lost = base.ErrCanceled
@@ -226,44 +265,53 @@ func (t *TaskManager) follow(ctx context.Context, jm rpcv1.JobManagerServiceClie
 	t.mu.Lock()
 	t.mu.session = nil
 	t.mu.Unlock()
-	t.cancelAll()
-	if err != nil {
+	if err == nil {
+		// The leader hears of it before the tasks end: they are moved, they do not fail.
+		t.unregister(ctx, s, true)
+	} else {
 		// Nobody hears reports any more, and nobody may wait for that.
 		s.close(lost)
-		t.all.Wait()
-	} else {
-		t.all.Wait()
+	}
+	t.cancelAll()
+	t.awaitAll()
+	if err == nil {
 		s.drain()
-		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		_, uerr := jm.Unregister(call, &rpcv1.UnregisterRequest{Header: rpc.Header(base.JobID{}, base.Epoch(s.epoch)), TaskManagerId: t.cfg.ID})
-		cancel()
-		if uerr != nil {
-			t.log.Debug("unregister", slog.Any("err", uerr))
-		}
+		t.unregister(ctx, s, false)
 		s.close(lost)
 	}
 	return errors.Join(err, g.Wait())
 }
 
+// unregister says that this process begins to leave, or has left. Not to be heard does no harm: heartbeats end.
+func (t *TaskManager) unregister(ctx context.Context, s *session, leaving bool) {
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_, err := s.jm.Unregister(call, &rpcv1.UnregisterRequest{Header: s.link.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, Leaving: leaving})
+	if err != nil {
+		t.log.Debug("unregister", slog.Any("err", err))
+	}
+}
+
 // beat sends a heartbeat each interval. It returns nil when ctx ends, and an error when the leader has not answered for timeout or has refused us.
-func (t *TaskManager) beat(ctx context.Context, s *session, interval, timeout time.Duration) error {
-	heard := time.Now() // monotonic
+// heard is when the call was begun that was answered last, which the leader heard later than that.
+func (t *TaskManager) beat(ctx context.Context, s *session, heard time.Time, interval, timeout time.Duration) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for seq := int64(1); ; seq++ {
 		call, cancel := context.WithDeadline(ctx, heard.Add(timeout))
 		sent := time.Now()
 		resp, err := s.jm.Heartbeat(call, &rpcv1.HeartbeatRequest{
-			Header: rpc.Header(base.JobID{}, base.Epoch(s.epoch)), TaskManagerId: t.cfg.ID, Sequence: seq,
+			Header: s.link.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, Sequence: seq,
 		})
 		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err == nil && resp.GetEpoch() == s.epoch:
+		case err == nil && resp.GetEpoch() == int64(s.link.Epoch):
 			heard = sent
+			s.lease.Extend(heard.Add(timeout))
 		case err == nil:
-			return fmt.Errorf("epoch %d answered, not %d: %w", resp.GetEpoch(), s.epoch, base.ErrFenced)
+			return fmt.Errorf("epoch %d answered, not %d: %w", resp.GetEpoch(), s.link.Epoch, base.ErrFenced)
 		case !errors.Is(err, rpc.ErrUnreachable):
 			return fmt.Errorf("heartbeat: %w", err)
 		}

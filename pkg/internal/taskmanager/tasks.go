@@ -1,7 +1,9 @@
 package taskmanager
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -18,33 +20,36 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/task"
 )
 
-// running is a task that was deployed and has not ended.
-type running struct {
-	runner task.Runner
+// errOtherProgram is wrapped when what is to be deployed is not what the code here makes.
+var errOtherProgram = errors.New("has another program")
+
+// Deploy starts tasks.
+func (t *TaskManager) Deploy(ctx context.Context, r *rpcv1.DeployRequest) (*rpcv1.DeployResponse, error) {
+	err := t.numbered(ctx, r.GetHeader(), func(job base.JobID, s *session) error { return t.deploy(r, job, s) })
+	if errors.Is(err, errOtherProgram) {
+		return &rpcv1.DeployResponse{OtherProgram: err.Error()}, nil
+	}
+	return &rpcv1.DeployResponse{}, err
 }
 
-// Deploy starts tasks. One that runs already is left alone, so that the call may be repeated.
-func (t *TaskManager) Deploy(_ context.Context, r *rpcv1.DeployRequest) (*rpcv1.DeployResponse, error) {
-	job, s, err := t.admit(r.GetHeader())
-	if err != nil {
-		return nil, err
-	}
+func (t *TaskManager) deploy(r *rpcv1.DeployRequest, job base.JobID, s *session) error {
 	program, err := t.cfg.Program(r.GetJobName(), r.GetArgs(), r.GetConfig())
 	if err != nil {
-		return nil, fmt.Errorf("job %q: %w", r.GetJobName(), err)
+		return fmt.Errorf("job %q: %w", r.GetJobName(), err)
 	}
 	if err := sameProgram(r.GetGraph(), program.Graph()); err != nil {
-		return nil, base.Permanent(fmt.Errorf("job %q: task manager %s has another program: %w", r.GetJobName(), t.cfg.ID, err))
+		return fmt.Errorf("job %q: task manager %s %w: %w", r.GetJobName(), t.cfg.ID, errOtherProgram, err)
 	}
-	opts, err := t.options(r.GetConfig())
+	opts, patience, err := t.options(r.GetConfig())
 	if err != nil {
-		return nil, base.Permanent(fmt.Errorf("job %q: %w", r.GetJobName(), err))
+		return base.Permanent(fmt.Errorf("job %q: %w", r.GetJobName(), err))
 	}
+	locations := task.LocationsOf(r.GetLocations())
 	vertices := map[base.VertexID]*planv1.Vertex{}
 	for _, v := range r.GetGraph().GetVertices() {
 		id, err := rpc.Operator(v.GetId())
 		if err != nil {
-			return nil, err
+			return err
 		}
 		vertices[id] = v
 	}
@@ -53,16 +58,16 @@ func (t *TaskManager) Deploy(_ context.Context, r *rpcv1.DeployRequest) (*rpcv1.
 		l := &listener{t: t, session: s}
 		id, err := rpc.SubtaskID(job, d.GetSubtask())
 		if err != nil {
-			return nil, err
+			return err
 		}
 		v := vertices[id.Vertex]
 		if v == nil {
-			return nil, base.Permanent(fmt.Errorf("deploy %s: the graph has no such vertex", id))
+			return base.Permanent(fmt.Errorf("deploy %s: the graph has no such vertex", id))
 		}
 		v.Parallelism, v.MaxParallelism = d.GetParallelism(), d.GetMaxParallelism()
 		specs = append(specs, task.Spec{
-			ID: id, Job: r.GetJobName(), Epoch: base.Epoch(s.epoch), TaskManager: t.cfg.ID, Program: program, Graph: r.GetGraph(), Vertex: v, Parallelism: int(d.GetParallelism()),
-			Locations: d.GetLocations(), Restore: d.GetRestore(), Options: opts, Network: t.cfg.Exchange.network, Storage: t.cfg.Storage,
+			ID: id, Job: r.GetJobName(), Epoch: s.link.Epoch, TaskManager: t.cfg.ID, Program: program, Graph: r.GetGraph(), Vertex: v, Parallelism: int(d.GetParallelism()),
+			Locations: locations, Lease: s.lease, Restore: d.GetRestore(), Options: opts, Network: t.cfg.Exchange.network, Storage: t.cfg.Storage,
 			Listener: l, Final: func() { l.final = t.finalMetrics(id) }, Metrics: t.cfg.Metrics,
 			Labels: t.labels(),
 			Logger: t.log.With(slog.String("job", r.GetJobName())),
@@ -71,28 +76,30 @@ func (t *TaskManager) Deploy(_ context.Context, r *rpcv1.DeployRequest) (*rpcv1.
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.mu.session != s {
-		return nil, fmt.Errorf("task manager %s left the leader meanwhile: %w", t.cfg.ID, base.ErrFenced)
+		return fmt.Errorf("task manager %s left the leader meanwhile: %w", t.cfg.ID, base.ErrFenced)
 	}
 	for _, spec := range specs {
 		if t.mu.tasks[spec.ID] != nil {
 			continue
 		}
-		ta := &running{runner: task.New(spec)}
+		ta := &running{id: spec.ID, runner: task.New(spec), patience: patience, ended: make(chan struct{})}
 		t.mu.tasks[spec.ID] = ta
 		t.cfg.Exchange.begin(spec.ID.Job)
 		t.all.Go(func() { t.run(spec.ID, ta) })
 	}
-	return &rpcv1.DeployResponse{}, nil
+	return nil
 }
 
 // run runs a task to its end, which it tells by itself.
 func (t *TaskManager) run(id base.SubtaskID, ta *running) {
+	ta.goroutine.Store(goroutine())
 	err := ta.runner.Run(context.Background())
 	t.log.Debug("task has ended", slog.String("task", id.String()), slog.Any("err", err))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.mu.tasks, id)
 	t.cfg.Exchange.end(id.Job)
+	close(ta.ended)
 }
 
 // Tasks returns the attempts that run, for tests and dumps.
@@ -116,11 +123,26 @@ func (t *TaskManager) cancelAll() {
 	}
 	t.mu.Unlock()
 	for _, ta := range tasks {
-		ta.runner.Cancel()
+		t.cancel(ta)
 	}
 }
 
-// admit refuses a call of an older leader, or when there is no registration.
+// numbered admits a call that changes something for a job, and makes it happen once.
+func (t *TaskManager) numbered(ctx context.Context, h *rpcv1.Header, f func(base.JobID, *session) error) error {
+	job, s, err := t.admit(h)
+	if err != nil {
+		return err
+	}
+	return s.do(ctx, job, h.GetSequence(), func() error { return f(job, s) })
+}
+
+// Ping says that this process lives and is registered.
+func (t *TaskManager) Ping(_ context.Context, r *rpcv1.PingRequest) (*rpcv1.PingResponse, error) {
+	_, _, err := t.admit(r.GetHeader())
+	return &rpcv1.PingResponse{}, err
+}
+
+// admit refuses a call of an older leader, of another registration than the one that holds, or when there is none.
 func (t *TaskManager) admit(h *rpcv1.Header) (base.JobID, *session, error) {
 	job, err := rpc.Job(h)
 	if err != nil {
@@ -132,14 +154,20 @@ func (t *TaskManager) admit(h *rpcv1.Header) (base.JobID, *session, error) {
 	t.mu.Lock()
 	s := t.mu.session
 	t.mu.Unlock()
-	if s == nil || s.epoch != h.GetEpoch() {
+	if s == nil {
 		return job, nil, fmt.Errorf("task manager %s is not registered with epoch %d: %w", t.cfg.ID, h.GetEpoch(), base.ErrFenced)
+	}
+	if err := s.link.Check(h); err != nil {
+		return job, nil, fmt.Errorf("task manager %s: %w", t.cfg.ID, err)
+	}
+	if err := s.lease.Check(time.Now()); err != nil {
+		return job, nil, base.WithClass(fmt.Errorf("task manager %s: %w", t.cfg.ID, err), base.ClassFenced)
 	}
 	return job, s, nil
 }
 
 // find calls f for each subtask that runs here, and gone for each that does not.
-func (t *TaskManager) find(job base.JobID, subtasks []*rpcv1.Subtask, f func(base.SubtaskID, task.Runner), gone func(base.SubtaskID)) error {
+func (t *TaskManager) find(job base.JobID, subtasks []*rpcv1.Subtask, f func(base.SubtaskID, *running), gone func(base.SubtaskID)) error {
 	for _, sub := range subtasks {
 		id, err := rpc.SubtaskID(job, sub)
 		if err != nil {
@@ -149,7 +177,7 @@ func (t *TaskManager) find(job base.JobID, subtasks []*rpcv1.Subtask, f func(bas
 		ta := t.mu.tasks[id]
 		t.mu.Unlock()
 		if ta != nil {
-			f(id, ta.runner)
+			f(id, ta)
 		} else if gone != nil {
 			gone(id)
 		}
@@ -158,24 +186,17 @@ func (t *TaskManager) find(job base.JobID, subtasks []*rpcv1.Subtask, f func(bas
 }
 
 // CancelTasks cancels tasks. One that does not run (any more) is reported CANCELED, so that nobody waits for it.
-func (t *TaskManager) CancelTasks(_ context.Context, r *rpcv1.CancelTasksRequest) (*rpcv1.CancelTasksResponse, error) {
-	job, s, err := t.admit(r.GetHeader())
-	if err != nil {
-		return nil, err
-	}
-	l := &listener{t: t, session: s}
-	err = t.find(job, r.GetSubtasks(),
-		func(_ base.SubtaskID, ru task.Runner) { ru.Cancel() },
-		func(id base.SubtaskID) { l.State(id, rpcv1.TaskState_TASK_STATE_CANCELED, nil) })
-	return &rpcv1.CancelTasksResponse{}, err
+func (t *TaskManager) CancelTasks(ctx context.Context, r *rpcv1.CancelTasksRequest) (*rpcv1.CancelTasksResponse, error) {
+	return &rpcv1.CancelTasksResponse{}, t.numbered(ctx, r.GetHeader(), func(job base.JobID, s *session) error {
+		l := &listener{t: t, session: s}
+		return t.find(job, r.GetSubtasks(),
+			func(_ base.SubtaskID, ta *running) { t.cancel(ta) },
+			func(id base.SubtaskID) { l.State(id, rpcv1.TaskState_TASK_STATE_CANCELED, nil) })
+	})
 }
 
 // TriggerCheckpoint starts a checkpoint at tasks; one that does not run declines.
-func (t *TaskManager) TriggerCheckpoint(_ context.Context, r *rpcv1.TriggerCheckpointRequest) (*rpcv1.TriggerCheckpointResponse, error) {
-	job, s, err := t.admit(r.GetHeader())
-	if err != nil {
-		return nil, err
-	}
+func (t *TaskManager) TriggerCheckpoint(ctx context.Context, r *rpcv1.TriggerCheckpointRequest) (*rpcv1.TriggerCheckpointResponse, error) {
 	b := exchange.Barrier{
 		Checkpoint: r.GetCheckpointId(), TriggerTimeMS: r.GetTriggerTimeMs(),
 		Savepoint: r.GetKind() == snapshotv1.Kind_KIND_SAVEPOINT || r.GetKind() == snapshotv1.Kind_KIND_STOP_SAVEPOINT,
@@ -188,33 +209,27 @@ func (t *TaskManager) TriggerCheckpoint(_ context.Context, r *rpcv1.TriggerCheck
 		b.Stop = exchange.StopDrain
 	default:
 	}
-	l := &listener{t: t, session: s}
-	err = t.find(job, r.GetSubtasks(),
-		func(_ base.SubtaskID, ru task.Runner) { own := b; ru.TriggerCheckpoint(&own) },
-		func(id base.SubtaskID) {
-			l.Decline(id, r.GetCheckpointId(), fmt.Errorf("the task does not run"), true)
-		})
-	return &rpcv1.TriggerCheckpointResponse{}, err
+	return &rpcv1.TriggerCheckpointResponse{}, t.numbered(ctx, r.GetHeader(), func(job base.JobID, s *session) error {
+		l := &listener{t: t, session: s}
+		return t.find(job, r.GetSubtasks(),
+			func(_ base.SubtaskID, ta *running) { own := b; ta.runner.TriggerCheckpoint(&own) },
+			func(id base.SubtaskID) {
+				l.Decline(id, r.GetCheckpointId(), fmt.Errorf("the task does not run"), true)
+			})
+	})
 }
 
 // NotifyCheckpoint tells tasks the outcome of a checkpoint.
-func (t *TaskManager) NotifyCheckpoint(_ context.Context, r *rpcv1.NotifyCheckpointRequest) (*rpcv1.NotifyCheckpointResponse, error) {
-	job, _, err := t.admit(r.GetHeader())
-	if err != nil {
-		return nil, err
-	}
-	err = t.find(job, r.GetSubtasks(), func(_ base.SubtaskID, ru task.Runner) {
-		ru.NotifyCheckpoint(r.GetCheckpointId(), r.GetComplete(), r.GetLedger())
-	}, nil)
-	return &rpcv1.NotifyCheckpointResponse{}, err
+func (t *TaskManager) NotifyCheckpoint(ctx context.Context, r *rpcv1.NotifyCheckpointRequest) (*rpcv1.NotifyCheckpointResponse, error) {
+	return &rpcv1.NotifyCheckpointResponse{}, t.numbered(ctx, r.GetHeader(), func(job base.JobID, _ *session) error {
+		return t.find(job, r.GetSubtasks(), func(_ base.SubtaskID, ta *running) {
+			ta.runner.NotifyCheckpoint(r.GetCheckpointId(), r.GetComplete(), r.GetLedger())
+		}, nil)
+	})
 }
 
 // AssignSplits carries splits to a reader. That its task does not run is an error: the splits must not be lost.
-func (t *TaskManager) AssignSplits(_ context.Context, r *rpcv1.AssignSplitsRequest) (*rpcv1.AssignSplitsResponse, error) {
-	job, _, err := t.admit(r.GetHeader())
-	if err != nil {
-		return nil, err
-	}
+func (t *TaskManager) AssignSplits(ctx context.Context, r *rpcv1.AssignSplitsRequest) (*rpcv1.AssignSplitsResponse, error) {
 	op, err := rpc.Operator(r.GetOperatorId())
 	if err != nil {
 		return nil, err
@@ -223,25 +238,31 @@ func (t *TaskManager) AssignSplits(_ context.Context, r *rpcv1.AssignSplitsReque
 	for i, s := range r.GetSplits() {
 		splits[i] = connector.Split{ID: s.GetId(), Data: s.GetData()}
 	}
-	var missing error
-	err = t.find(job, []*rpcv1.Subtask{r.GetSubtask()},
-		func(_ base.SubtaskID, ru task.Runner) { ru.AssignSplits(op, splits, r.GetNoMoreSplits()) },
-		func(id base.SubtaskID) { missing = fmt.Errorf("assign splits to %s: the task does not run", id) })
-	if err == nil {
-		err = missing
-	}
-	return &rpcv1.AssignSplitsResponse{}, err
+	return &rpcv1.AssignSplitsResponse{}, t.numbered(ctx, r.GetHeader(), func(job base.JobID, _ *session) error {
+		var missing error
+		err := t.find(job, []*rpcv1.Subtask{r.GetSubtask()},
+			func(_ base.SubtaskID, ta *running) { ta.runner.AssignSplits(op, splits, r.GetNoMoreSplits()) },
+			func(id base.SubtaskID) { missing = fmt.Errorf("assign splits to %s: the task does not run", id) })
+		return cmp.Or(err, missing)
+	})
 }
 
-// options reads the job options that tasks need.
-func (t *TaskManager) options(settings map[string]string) (task.Options, error) {
+// options reads the job options that tasks need, and how long one may take to end.
+func (t *TaskManager) options(settings map[string]string) (task.Options, patience, error) {
+	var p patience
 	all := make([]config.Setting, 0, len(settings))
 	for k, v := range settings {
 		all = append(all, config.Setting{Key: k, Value: v, Origin: "job"})
 	}
 	c, err := config.New(all...)
 	if err != nil {
-		return task.Options{}, err
+		return task.Options{}, p, err
+	}
+	if p.interval, err = config.Get(c, config.CancellationInterval); err != nil {
+		return task.Options{}, p, err
+	}
+	if p.timeout, err = config.Get(c, config.CancellationTimeout); err != nil {
+		return task.Options{}, p, err
 	}
 	chk := config.CheckpointingOf(c)
 	o := task.Options{
@@ -249,13 +270,13 @@ func (t *TaskManager) options(settings map[string]string) (task.Options, error) 
 		ChannelBytes: t.cfg.ChannelBytes, BufferBytes: t.cfg.BufferBytes,
 	}
 	if o.BufferTimeout, err = config.Get(c, config.BufferTimeout); err != nil {
-		return o, err
+		return o, p, err
 	}
 	if o.WatermarkInterval, err = config.Get(c, config.AutoWatermarkInterval); err != nil {
-		return o, err
+		return o, p, err
 	}
 	o.ObjectReuse, err = config.Get(c, config.ObjectReuse)
-	return o, err
+	return o, p, err
 }
 
 // listener carries what tasks say to the leader they were deployed by.
@@ -266,15 +287,14 @@ type listener struct {
 	final []*rpcv1.Metric
 }
 
-func (l *listener) header(id base.SubtaskID) *rpcv1.Header {
-	return rpc.Header(id.Job, base.Epoch(l.session.epoch))
-}
+func (l *listener) header(id base.SubtaskID) *rpcv1.Header { return l.session.link.Header(id.Job, 0) }
 
 // State implements task.Listener.
 func (l *listener) State(id base.SubtaskID, state rpcv1.TaskState, err error) {
 	req := &rpcv1.UpdateTaskRequest{Header: l.header(id), Subtask: rpc.Subtask(id), State: state, Failure: rpc.Failure(err, time.Now())}
 	req.Metrics = l.final // none before the end
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient) error {
+	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
+		req.Header.Sequence = number
 		_, err := jm.UpdateTask(ctx, req)
 		return err
 	})
@@ -283,7 +303,8 @@ func (l *listener) State(id base.SubtaskID, state rpcv1.TaskState, err error) {
 // EndOfData implements task.Listener.
 func (l *listener) EndOfData(id base.SubtaskID) {
 	req := &rpcv1.UpdateTaskRequest{Header: l.header(id), Subtask: rpc.Subtask(id), State: rpcv1.TaskState_TASK_STATE_RUNNING, EndOfData: true}
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient) error {
+	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
+		req.Header.Sequence = number
 		_, err := jm.UpdateTask(ctx, req)
 		return err
 	})
@@ -292,7 +313,8 @@ func (l *listener) EndOfData(id base.SubtaskID) {
 // Ack implements task.Listener.
 func (l *listener) Ack(id base.SubtaskID, checkpoint int64, state *snapshotv1.SubtaskAck, stats *rpcv1.CheckpointStats) {
 	req := &rpcv1.AckCheckpointRequest{Header: l.header(id), Subtask: rpc.Subtask(id), CheckpointId: checkpoint, State: state, Stats: stats}
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient) error {
+	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
+		req.Header.Sequence = number
 		_, err := jm.AckCheckpoint(ctx, req)
 		return err
 	})
@@ -303,7 +325,8 @@ func (l *listener) Decline(id base.SubtaskID, checkpoint int64, err error, notRe
 	req := &rpcv1.DeclineCheckpointRequest{
 		Header: l.header(id), Subtask: rpc.Subtask(id), CheckpointId: checkpoint, Failure: rpc.Failure(err, time.Now()), NotReady: notReady,
 	}
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient) error {
+	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
+		req.Header.Sequence = number
 		_, err := jm.DeclineCheckpoint(ctx, req)
 		return err
 	})
@@ -312,7 +335,8 @@ func (l *listener) Decline(id base.SubtaskID, checkpoint int64, err error, notRe
 // Committed implements task.Listener.
 func (l *listener) Committed(id base.SubtaskID, checkpoint int64) {
 	req := &rpcv1.ReportCommittedRequest{Header: l.header(id), Subtask: rpc.Subtask(id), CheckpointId: checkpoint}
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient) error {
+	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
+		req.Header.Sequence = number
 		_, err := jm.ReportCommitted(ctx, req)
 		return err
 	})
@@ -334,7 +358,8 @@ func (l *listener) SplitRequest(id base.SubtaskID, op base.OperatorID) {
 }
 
 func (l *listener) source(req *rpcv1.SourceEventRequest) {
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient) error {
+	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
+		req.Header.Sequence = number
 		_, err := jm.SourceEvent(ctx, req)
 		return err
 	})
