@@ -43,6 +43,7 @@ func TestOnce(t *testing.T) {
 		}()
 		synctest.Wait()
 		go func() { again <- o.Do(t.Context(), 8, func() error { panic("twice") }) }()
+		synctest.Wait()
 		impatient, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := o.Do(impatient, 8, func() error { panic("twice") }); !errors.Is(err, context.Canceled) {
