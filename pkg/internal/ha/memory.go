@@ -34,10 +34,7 @@ func (m *Memory) Lead(ctx context.Context, me Member) (Leadership, error) {
 	for {
 		m.mu.Lock()
 		if m.leader == nil && !m.away && ctx.Err() == nil {
-			m.epoch++
-			l := &memoryLeader{store: m, me: me, epoch: m.epoch, lost: make(chan struct{})}
-			m.leader = l
-			m.changeLocked()
+			l := m.leadLocked(me)
 			m.mu.Unlock()
 			return l, nil
 		}
@@ -88,11 +85,19 @@ func (m *Memory) Reach(possible bool) {
 	m.changeLocked()
 }
 
-// Depose ends the present leadership, as the loss of a lease does when somebody else takes it.
-func (m *Memory) Depose() {
+// Replace makes somebody else the leader at once, as when a lease has ended.
+func (m *Memory) Replace(me Member) Leadership {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.deposeLocked()
+	return m.leadLocked(me)
+}
+
+func (m *Memory) leadLocked(me Member) *memoryLeader {
+	m.epoch++
+	m.leader = &memoryLeader{store: m, me: me, epoch: m.epoch, lost: make(chan struct{})}
+	m.changeLocked()
+	return m.leader
 }
 
 func (m *Memory) deposeLocked() {

@@ -45,7 +45,7 @@ func (m *master) apply(eff checkpoint.Effect) {
 		m.writePointer(eff)
 	case checkpoint.ReadPointer:
 		m.io.do(func() {
-			r, err := m.jm.lead.Job(m.ctx, m.sub.Name)
+			r, err := m.reign.lead.Job(m.reign.store, m.sub.Name)
 			out := checkpoint.PointerWritten{ID: eff.ID, Outcome: checkpoint.NotWritten}
 			switch {
 			case err != nil:

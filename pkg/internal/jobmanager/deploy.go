@@ -43,8 +43,13 @@ func (m *master) proceedDeploy() {
 	ctx, cancel := context.WithCancel(m.ctx)
 	m.stopPreparing = cancel
 	m.io.do(func() {
+		// A suspended leader deploys nothing, and leaves what sinks have begun to whoever leads.
+		err := m.reign.await(ctx)
 		started := time.Now()
-		restored, err := m.restorePoint(ctx, candidates, ledger, d.Whole)
+		var restored *checkpoint.Restored
+		if err == nil {
+			restored, err = m.restorePoint(ctx, candidates, ledger, d.Whole)
+		}
 		if err == nil && d.Whole && restored != nil && len(m.committers) > 0 && restored.ID > ledger {
 			// Everything that it prepared has been committed. The ledger says so before any writer starts: writers use the names of transactions again, and from then
 			// on nobody else knows.
@@ -175,6 +180,9 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 			req.Tasks = append(req.Tasks, td)
 		}
 		m.call(tm, "deploy tasks", func(ctx context.Context, c rpcv1.TaskManagerServiceClient, h *rpcv1.Header) error {
+			if err := m.reign.mayDecide(); err != nil { // the process may have slept since it was decided
+				return err
+			}
 			req.Header = h
 			resp, err := c.Deploy(ctx, req)
 			if why := resp.GetOtherProgram(); why != "" {

@@ -16,8 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
@@ -39,8 +37,8 @@ type Config struct {
 	// Recover returns how a job that a leader before it has run goes on: its program, built with args, and its settings; the rest of it is in the store. It is nil
 	// where jobs are only those that are submitted. An error leaves the job as it is, for another leader.
 	Recover func(name string, args []string) (Submission, error)
-	// Led is called, if it is not nil, each time this JobManager begins to lead, when the jobs of the store have been recovered: it may Submit others. ctx ends with the
-	// leadership. Its error ends Run.
+	// Led is called, if it is not nil, each time this JobManager begins to lead, when the jobs of the store have been recovered: it may Submit others, and Wait for them.
+	// ctx ends with the leadership, which waits for it to return. Its error ends Run, unless the leadership had ended before.
 	Led func(ctx context.Context) error
 	// Store is where it campaigns and keeps records; Storage where snapshots lie.
 	Store   ha.Election
@@ -123,82 +121,36 @@ type JobManager struct {
 	cfg       Config
 	log       *slog.Logger
 	resources *resources
-	ready     chan struct{}
-	lead      ha.Leadership // set when ready is closed
+	ready     chan struct{} // closed when it leads for the first time
+	once      sync.Once     // closes ready
 	address   string        // set when ready is closed
 
 	// stale counts the reports that were refused because the TaskManager that made them is not registered any more.
 	stale atomic.Int64
 
+	// campaign ends when it is not to lead any more.
+	campaign context.Context
+	withdraw context.CancelFunc
+
 	mu      sync.Mutex
 	masters map[base.JobID]*master
 	order   []base.JobID
 	closing bool
-	ctx     context.Context // of the masters: its end, by suspend, suspends them
-	suspend context.CancelCauseFunc
+	reign   *reign         // nil while it does not lead
+	leader  ha.Member      // who leads, as the store has said last
 	running sync.WaitGroup // masters
 	pings   sync.WaitGroup // one per TaskManager
 }
+
+// ErrRunning is wrapped by Submit for a job that runs already.
+var ErrRunning = errors.New("the job runs already")
 
 // New returns a JobManager that has not started.
 func New(cfg Config) *JobManager {
 	cfg.setDefaults()
 	j := &JobManager{cfg: cfg, log: cfg.Logger, resources: newResources(), ready: make(chan struct{}), masters: map[base.JobID]*master{}}
-	j.ctx, j.suspend = context.WithCancelCause(context.Background())
+	j.campaign, j.withdraw = context.WithCancel(context.Background())
 	return j
-}
-
-// Run leads until ctx ends, the leadership is lost or the listener fails: then all jobs are suspended, and it returns when their tasks have been told.
-func (j *JobManager) Run(ctx context.Context) error {
-	lead, err := j.cfg.Store.Lead(ctx, ha.Member{})
-	if err != nil {
-		if ctx.Err() != nil {
-			err = nil // it was not waited for any longer
-		}
-		return err
-	}
-	l, err := j.cfg.Network.Listen(j.cfg.Address)
-	if err != nil {
-		return errors.Join(err, lead.Resign())
-	}
-	server := grpcrpc.NewServer(j, nil)
-	j.mu.Lock()
-	j.lead, j.address = lead, l.Addr().String()
-	j.mu.Unlock()
-	close(j.ready)
-	defer j.registerMetrics().Close()
-
-	g, serving := errgroup.WithContext(context.WithoutCancel(ctx))
-	g.Go(func() error { return server.Serve(l) })
-	watch, stopWatch := context.WithCancel(context.WithoutCancel(ctx))
-	g.Go(func() error { j.watch(watch); return nil })
-	defer j.pings.Wait() // their TaskManagers are lost by then
-	var lost error
-	select {
-	case <-ctx.Done():
-	case <-serving.Done(): // nobody can reach it any more; g says why
-	case <-lead.Lost():
-		lost = fmt.Errorf("the leadership was lost: %w", base.ErrFenced)
-	}
-	j.Suspend()
-	stopWatch()
-	err = lead.Resign()
-	server.Close()
-	for _, tm := range j.resources.close() {
-		tm.lose(base.ErrCanceled) // its ping ends
-		err = errors.Join(err, tm.client.Close())
-	}
-	return errors.Join(lost, g.Wait(), err)
-}
-
-// Suspend suspends all jobs and waits until their tasks have ended; no other is taken in. The next leader goes on with them. TaskManagers are still served until Run's
-// context ends.
-func (j *JobManager) Suspend() {
-	j.mu.Lock()
-	j.closing = true
-	j.mu.Unlock()
-	j.suspend(base.ErrCanceled)
-	j.running.Wait()
 }
 
 // watch looks for TaskManagers that have fallen silent.
@@ -275,7 +227,11 @@ func (j *JobManager) forget(tm *taskManager, cause error) {
 func (j *JobManager) Ready() <-chan struct{} { return j.ready }
 
 // Address is where TaskManagers find it, once ready.
-func (j *JobManager) Address() string { return j.address }
+func (j *JobManager) Address() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.address
+}
 
 // all returns the job masters in the order of submission.
 func (j *JobManager) all() []*master {
@@ -316,39 +272,46 @@ func (j *JobManager) Submit(ctx context.Context, s Submission) (base.JobID, erro
 	if err != nil {
 		return base.JobID{}, base.Permanent(fmt.Errorf("job %q: %w", s.Name, err))
 	}
-	record, err := j.lead.Job(ctx, s.Name)
+	r, err := j.leading()
 	if err != nil {
 		return base.JobID{}, fmt.Errorf("job %q: %w", s.Name, err)
+	}
+	record, err := r.lead.Job(ctx, s.Name)
+	if err != nil {
+		return base.JobID{}, fmt.Errorf("job %q: %w", s.Name, err)
+	}
+	if record != nil {
+		// Before anything is written: a job that runs is left alone.
+		if m, err := j.master(base.JobID(record.ID)); err == nil && !m.hasEnded() {
+			return base.JobID(record.ID), base.Permanent(fmt.Errorf("job %q: %w", s.Name, ErrRunning))
+		}
 	}
 	next, err := nextRecord(s, record, j.cfg.Root)
 	if err != nil {
 		return base.JobID{}, fmt.Errorf("job %q: %w", s.Name, err)
 	}
-	if err := j.lead.PutJob(ctx, next); err != nil {
+	if err := r.lead.PutJob(ctx, next); err != nil {
 		return base.JobID{}, fmt.Errorf("job %q: %w", s.Name, err)
 	}
 	id := base.JobID(next.ID)
-	m, err := j.newMaster(s, id, next, cfg)
+	m, err := j.newMaster(r, s, id, next, cfg)
 	if err != nil {
 		return base.JobID{}, base.Permanent(fmt.Errorf("job %q: %w", s.Name, err))
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.closing {
+	if j.closing || j.reign != r {
 		return id, ErrSuspended
 	}
 	if old := j.masters[id]; old != nil {
-		select {
-		case <-old.done:
-		default:
-			return id, base.Permanent(fmt.Errorf("job %q runs already", s.Name))
+		if !old.hasEnded() {
+			return id, base.Permanent(fmt.Errorf("job %q: %w", s.Name, ErrRunning))
 		}
 		j.order = slices.DeleteFunc(j.order, func(o base.JobID) bool { return o == id })
 	}
 	j.masters[id] = m
 	j.order = append(j.order, id)
-	ctx = j.ctx
-	j.running.Go(func() { m.run(ctx) })
+	j.running.Go(func() { m.run(r.ctx) })
 	return id, nil
 }
 
@@ -391,6 +354,7 @@ func nextRecord(s Submission, old *ha.Job, root string) (*ha.Job, error) {
 		}
 	}
 	r.State, r.Error = execution.JobRunning.String(), ""
+	r.Args = slices.Clone(s.Args)
 	r.Fingerprint = s.Program.Graph().GetFingerprint()
 	return r, nil
 }
@@ -427,6 +391,10 @@ func (j *JobManager) Register(_ context.Context, r *rpcv1.RegisterRequest) (*rpc
 	if r.GetTaskManagerId() == "" || r.GetRpcAddress() == "" || r.GetSlots() < 0 {
 		return nil, base.Permanent(errors.New("register: no id or address"))
 	}
+	reign, err := j.leading()
+	if err != nil {
+		return nil, err
+	}
 	protocol, ok := j.cfg.Protocol.Agree(rpc.VersionsOf(r.GetProtocol()))
 	if !ok {
 		err := fmt.Errorf("task manager %s (release %s) speaks %v, this JobManager (release %s) %v",
@@ -442,7 +410,7 @@ func (j *JobManager) Register(_ context.Context, r *rpcv1.RegisterRequest) (*rpc
 	tm := &taskManager{
 		id: r.GetTaskManagerId(), address: r.GetRpcAddress(), dataAddress: r.GetDataAddress(), slots: int(r.GetSlots()), client: client,
 		instance: r.GetInstance(), session: r.GetSession(), directory: r.GetDirectory(), generation: r.GetGeneration(),
-		link:       rpc.Link{Epoch: j.lead.Epoch(), Protocol: protocol},
+		link:       rpc.Link{Epoch: reign.lead.Epoch(), Protocol: protocol},
 		registered: time.Now(), heard: time.Now(), used: map[slotKey]bool{},
 	}
 	tm.ctx, tm.lose = context.WithCancelCause(context.Background())
@@ -469,7 +437,11 @@ func (j *JobManager) Register(_ context.Context, r *rpcv1.RegisterRequest) (*rpc
 
 // caller returns the TaskManager that makes a call, and refuses calls that are meant for another leader, or made under a registration that is over.
 func (j *JobManager) caller(h *rpcv1.Header) (*taskManager, error) {
-	if epoch := int64(j.lead.Epoch()); h.GetEpoch() != epoch {
+	r, err := j.leading()
+	if err != nil {
+		return nil, err
+	}
+	if epoch := int64(r.lead.Epoch()); h.GetEpoch() != epoch {
 		return nil, fmt.Errorf("epoch %d, while %d leads here: %w", h.GetEpoch(), epoch, base.ErrFenced)
 	}
 	tm := j.resources.registered(h.GetRegistration())
@@ -508,7 +480,7 @@ func (j *JobManager) Heartbeat(_ context.Context, r *rpcv1.HeartbeatRequest) (*r
 		j.pings.Go(func() { j.ping(tm) })
 		j.slotsChanged()
 	}
-	return &rpcv1.HeartbeatResponse{Sequence: r.GetSequence(), Epoch: int64(j.lead.Epoch())}, nil
+	return &rpcv1.HeartbeatResponse{Sequence: r.GetSequence(), Epoch: int64(tm.link.Epoch), Suspended: j.mayDecide() != nil}, nil
 }
 
 // report hands a task's report to its job master.

@@ -27,6 +27,7 @@ import (
 // others reach it by post. The loop waits for nothing but events: what blocks is done by workers, which post their results.
 type master struct {
 	jm    *JobManager
+	reign *reign
 	sub   Submission
 	id    base.JobID
 	graph *planv1.JobGraph
@@ -96,9 +97,9 @@ type master struct {
 // eventsQueued is how many events may wait for the loop: about what the tasks of a job say at one checkpoint.
 const eventsQueued = 256
 
-func (j *JobManager) newMaster(sub Submission, id base.JobID, record *ha.Job, cfg *config.Config) (*master, error) {
+func (j *JobManager) newMaster(r *reign, sub Submission, id base.JobID, record *ha.Job, cfg *config.Config) (*master, error) {
 	m := &master{
-		jm: j, sub: sub, id: id, graph: proto.CloneOf(sub.Program.Graph()), cfg: cfg, chk: config.CheckpointingOf(cfg), record: record,
+		jm: j, reign: r, sub: sub, id: id, graph: proto.CloneOf(sub.Program.Graph()), cfg: cfg, chk: config.CheckpointingOf(cfg), record: record,
 		log:    j.log.With(slog.String("job", sub.Name)),
 		events: make(chan func(), eventsQueued), done: make(chan struct{}), io: newWorker(), cleaner: newWorker(),
 		live: map[base.SubtaskID]*taskManager{}, undeployed: map[base.SubtaskID]bool{}, senders: map[*taskManager]*worker{},
@@ -242,6 +243,16 @@ func (m *master) post(f func()) bool {
 	case m.events <- f:
 		return true
 	case <-m.done:
+		return false
+	}
+}
+
+// hasEnded says that the loop has.
+func (m *master) hasEnded() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
 		return false
 	}
 }
@@ -503,7 +514,7 @@ func (m *master) end(e execution.JobEnded) {
 func (m *master) putRecord(change func(*ha.Job)) error {
 	next := m.record.Clone()
 	change(next)
-	if err := m.jm.lead.PutJob(context.WithoutCancel(m.ctx), next); err != nil {
+	if err := m.reign.lead.PutJob(m.reign.store, next); err != nil {
 		return err
 	}
 	m.record = next

@@ -165,6 +165,13 @@ func (r *resources) unfit(tm *taskManager, job base.JobID, why string) {
 	}
 }
 
+// open takes TaskManagers in again, after close.
+func (r *resources) open() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = false
+}
+
 // close forgets all TaskManagers and returns them; no other is taken in.
 func (r *resources) close() []*taskManager {
 	r.mu.Lock()

@@ -89,12 +89,16 @@ func (e *Exchange) end(job base.JobID) {
 // retryInterval is the pause between two attempts to reach the JobManager.
 const retryInterval = 200 * time.Millisecond
 
+// registerTimeout is how long a registration may take: another JobManager may lead by then.
+const registerTimeout = 5 * time.Second
+
 // TaskManager runs tasks.
 type TaskManager struct {
 	rpcv1.UnimplementedTaskManagerServiceServer
 	cfg   Config
 	log   *slog.Logger
 	fence rpc.Fence
+	jms   *jobManagers
 
 	// sessions counts registrations; Run's.
 	sessions int64
@@ -116,7 +120,7 @@ func New(cfg Config) *TaskManager {
 	cfg.Host = cmp.Or(cfg.Host, "localhost")
 	cfg.Protocol = cfg.Protocol.Or()
 	cfg.Instance = cmp.Or(cfg.Instance, base.NewJobID().String())
-	t := &TaskManager{cfg: cfg, log: cfg.Logger}
+	t := &TaskManager{cfg: cfg, log: cfg.Logger, jms: newJobManagers(cfg.Network, cfg.JobManagers)}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -137,14 +141,6 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	if len(t.cfg.JobManagers) == 0 {
 		return errors.Join(fmt.Errorf("task manager %s: no JobManager is named", t.cfg.ID), l.Close())
 	}
-	var clients []*grpcrpc.Client
-	for _, address := range t.cfg.JobManagers {
-		client, err := grpcrpc.Dial(t.cfg.Network, address)
-		if err != nil {
-			return errors.Join(fmt.Errorf("task manager %s: %w", t.cfg.ID, err), l.Close())
-		}
-		clients = append(clients, client)
-	}
 	server := grpcrpc.NewServer(nil, t)
 	server.Exchange(t.cfg.Exchange.network.Accept)
 	t.cfg.Exchange.network.Join(t.cfg.ID, l.Addr().String(), t.cfg.Network)
@@ -154,7 +150,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	g.Go(func() error { return server.Serve(l) })
 	g.Go(func() error {
 		defer server.Close()
-		return t.lead(ctx, clients, l.Addr())
+		return t.lead(ctx, l.Addr())
 	})
 	err = g.Wait()
 	if t.broken.Err() != nil {
@@ -163,10 +159,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		t.all.Wait()
 	}
 	t.cfg.Exchange.network.Leave(t.cfg.ID)
-	for _, client := range clients {
-		err = errors.Join(err, client.Close())
-	}
-	return err
+	return errors.Join(err, t.jms.close())
 }
 
 // Registered reports whether a JobManager knows this TaskManager.
@@ -176,19 +169,27 @@ func (t *TaskManager) Registered() bool {
 	return t.mu.session != nil
 }
 
-// lead registers and follows one leader after another, until ctx ends. It asks one JobManager after the other.
-func (t *TaskManager) lead(ctx context.Context, clients []*grpcrpc.Client, addr net.Addr) error {
+// lead registers and follows one leader after another, until ctx ends.
+func (t *TaskManager) lead(ctx context.Context, addr net.Addr) error {
 	said := ""
 	t.sessions++
 	for n := 0; ctx.Err() == nil && t.broken.Err() == nil; n++ {
-		jm, name := clients[n%len(clients)].JobManager(), t.cfg.JobManagers[n%len(clients)]
+		// Where none says that it leads one after the other is asked: that says what is wrong. The only one needs no question, at first.
+		name := t.cfg.JobManagers[n%len(t.cfg.JobManagers)]
+		if n > 0 || len(t.cfg.JobManagers) > 1 {
+			name = cmp.Or(t.jms.find(ctx, askTimeout).address, name)
+		}
+		jm, err := t.jms.client(name)
+		if err != nil {
+			return fmt.Errorf("task manager %s: %w", t.cfg.ID, err)
+		}
 		req := &rpcv1.RegisterRequest{
 			Header: rpc.Link{}.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, RpcAddress: addr.String(), DataAddress: addr.String(),
 			Slots: int32(t.cfg.Slots), Version: t.cfg.Version, Protocol: t.cfg.Protocol.Proto(),
 			Instance: t.cfg.Instance, Session: t.sessions, Directory: t.cfg.Directory, Generation: t.cfg.Generation,
 		}
 		asked := time.Now()
-		call, cancel := context.WithTimeout(ctx, 10*time.Second)
+		call, cancel := context.WithTimeout(ctx, registerTimeout)
 		resp, err := jm.Register(call, req)
 		cancel()
 		if err != nil {
@@ -224,7 +225,6 @@ func (t *TaskManager) lead(ctx context.Context, clients []*grpcrpc.Client, addr 
 			t.log.Warn("lost the JobManager, its tasks were canceled", slog.String("peer", name), slog.Any("err", err))
 		}
 		t.sessions++
-		n-- // it may be there again
 	}
 	return nil
 }
@@ -300,6 +300,7 @@ func (t *TaskManager) beat(ctx context.Context, s *session, heard time.Time, int
 	for seq := int64(1); ; seq++ {
 		call, cancel := context.WithDeadline(ctx, heard.Add(timeout))
 		sent := time.Now()
+		alone := false // the leader cannot be reached, or cannot reach its store
 		resp, err := s.jm.Heartbeat(call, &rpcv1.HeartbeatRequest{
 			Header: s.link.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, Sequence: seq,
 		})
@@ -310,10 +311,19 @@ func (t *TaskManager) beat(ctx context.Context, s *session, heard time.Time, int
 		case err == nil && resp.GetEpoch() == int64(s.link.Epoch):
 			heard = sent
 			s.lease.Extend(heard.Add(timeout))
+			alone = resp.GetSuspended()
 		case err == nil:
 			return fmt.Errorf("epoch %d answered, not %d: %w", resp.GetEpoch(), s.link.Epoch, base.ErrFenced)
 		case !errors.Is(err, rpc.ErrUnreachable):
 			return fmt.Errorf("heartbeat: %w", err)
+		default:
+			alone = true
+		}
+		if alone && len(t.cfg.JobManagers) > 1 {
+			// Another may lead by now, and does not know of us.
+			if other := t.jms.find(ctx, interval/2); other.epoch > int64(s.link.Epoch) {
+				return fmt.Errorf("the JobManager at %s leads, with epoch %d: %w", other.address, other.epoch, base.ErrFenced)
+			}
 		}
 		next := tick.C
 		left := time.NewTimer(time.Until(heard.Add(timeout)))

@@ -436,6 +436,98 @@ func (x *Subtask) GetAttempt() int32 {
 	return 0
 }
 
+// LeaderRequest asks who leads.
+type LeaderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaderRequest) Reset() {
+	*x = LeaderRequest{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaderRequest) ProtoMessage() {}
+
+func (x *LeaderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaderRequest.ProtoReflect.Descriptor instead.
+func (*LeaderRequest) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{5}
+}
+
+// LeaderResponse tells what a JobManager knows of it.
+type LeaderResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the leader is; empty when none is known.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Set when the JobManager that answers leads itself, as far as it knows: its epoch.
+	Epoch         int64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaderResponse) Reset() {
+	*x = LeaderResponse{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaderResponse) ProtoMessage() {}
+
+func (x *LeaderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaderResponse.ProtoReflect.Descriptor instead.
+func (*LeaderResponse) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *LeaderResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *LeaderResponse) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // RegisterRequest introduces a TaskManager.
 type RegisterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -463,7 +555,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -475,7 +567,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[5]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -488,7 +580,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{5}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RegisterRequest) GetHeader() *Header {
@@ -591,7 +683,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +695,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[6]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +708,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{6}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RegisterResponse) GetEpoch() int64 {
@@ -668,7 +760,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +772,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[7]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +785,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{7}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HeartbeatRequest) GetTaskManagerId() string {
@@ -737,7 +829,7 @@ type UnregisterRequest struct {
 
 func (x *UnregisterRequest) Reset() {
 	*x = UnregisterRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +841,7 @@ func (x *UnregisterRequest) String() string {
 func (*UnregisterRequest) ProtoMessage() {}
 
 func (x *UnregisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +854,7 @@ func (x *UnregisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterRequest.ProtoReflect.Descriptor instead.
 func (*UnregisterRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{8}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UnregisterRequest) GetHeader() *Header {
@@ -795,7 +887,7 @@ type UnregisterResponse struct {
 
 func (x *UnregisterResponse) Reset() {
 	*x = UnregisterResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +899,7 @@ func (x *UnregisterResponse) String() string {
 func (*UnregisterResponse) ProtoMessage() {}
 
 func (x *UnregisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,21 +912,23 @@ func (x *UnregisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterResponse.ProtoReflect.Descriptor instead.
 func (*UnregisterResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{9}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{11}
 }
 
 // HeartbeatResponse is the JobManager's.
 type HeartbeatResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sequence      int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	Epoch         int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Sequence int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Epoch    int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The leader cannot reach its store: it decides nothing, and another one may lead.
+	Suspended     bool `protobuf:"varint,3,opt,name=suspended,proto3" json:"suspended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +940,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +953,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{10}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeartbeatResponse) GetSequence() int64 {
@@ -874,6 +968,13 @@ func (x *HeartbeatResponse) GetEpoch() int64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *HeartbeatResponse) GetSuspended() bool {
+	if x != nil {
+		return x.Suspended
+	}
+	return false
 }
 
 // Failure is an error with its class.
@@ -891,7 +992,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +1004,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1017,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{11}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Failure) GetClass() int32 {
@@ -964,7 +1065,7 @@ type UpdateTaskRequest struct {
 
 func (x *UpdateTaskRequest) Reset() {
 	*x = UpdateTaskRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1077,7 @@ func (x *UpdateTaskRequest) String() string {
 func (*UpdateTaskRequest) ProtoMessage() {}
 
 func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1090,7 @@ func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{12}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateTaskRequest) GetHeader() *Header {
@@ -1043,7 +1144,7 @@ type UpdateTaskResponse struct {
 
 func (x *UpdateTaskResponse) Reset() {
 	*x = UpdateTaskResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1156,7 @@ func (x *UpdateTaskResponse) String() string {
 func (*UpdateTaskResponse) ProtoMessage() {}
 
 func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1169,7 @@ func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{13}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{15}
 }
 
 // AckCheckpointRequest hands in a task's state.
@@ -1085,7 +1186,7 @@ type AckCheckpointRequest struct {
 
 func (x *AckCheckpointRequest) Reset() {
 	*x = AckCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1198,7 @@ func (x *AckCheckpointRequest) String() string {
 func (*AckCheckpointRequest) ProtoMessage() {}
 
 func (x *AckCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1211,7 @@ func (x *AckCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*AckCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{14}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AckCheckpointRequest) GetHeader() *Header {
@@ -1165,7 +1266,7 @@ type CheckpointStats struct {
 
 func (x *CheckpointStats) Reset() {
 	*x = CheckpointStats{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1278,7 @@ func (x *CheckpointStats) String() string {
 func (*CheckpointStats) ProtoMessage() {}
 
 func (x *CheckpointStats) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1291,7 @@ func (x *CheckpointStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStats.ProtoReflect.Descriptor instead.
 func (*CheckpointStats) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{15}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckpointStats) GetStartDelayNs() int64 {
@@ -1258,7 +1359,7 @@ type AckCheckpointResponse struct {
 
 func (x *AckCheckpointResponse) Reset() {
 	*x = AckCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1371,7 @@ func (x *AckCheckpointResponse) String() string {
 func (*AckCheckpointResponse) ProtoMessage() {}
 
 func (x *AckCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1384,7 @@ func (x *AckCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*AckCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{16}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{18}
 }
 
 // DeclineCheckpointRequest says why a task did not take part.
@@ -1301,7 +1402,7 @@ type DeclineCheckpointRequest struct {
 
 func (x *DeclineCheckpointRequest) Reset() {
 	*x = DeclineCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1414,7 @@ func (x *DeclineCheckpointRequest) String() string {
 func (*DeclineCheckpointRequest) ProtoMessage() {}
 
 func (x *DeclineCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1427,7 @@ func (x *DeclineCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*DeclineCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{17}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeclineCheckpointRequest) GetHeader() *Header {
@@ -1373,7 +1474,7 @@ type DeclineCheckpointResponse struct {
 
 func (x *DeclineCheckpointResponse) Reset() {
 	*x = DeclineCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1486,7 @@ func (x *DeclineCheckpointResponse) String() string {
 func (*DeclineCheckpointResponse) ProtoMessage() {}
 
 func (x *DeclineCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1499,7 @@ func (x *DeclineCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeclineCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*DeclineCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{18}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{20}
 }
 
 // ReportCommittedRequest reports a subtask's commits.
@@ -1415,7 +1516,7 @@ type ReportCommittedRequest struct {
 
 func (x *ReportCommittedRequest) Reset() {
 	*x = ReportCommittedRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1528,7 @@ func (x *ReportCommittedRequest) String() string {
 func (*ReportCommittedRequest) ProtoMessage() {}
 
 func (x *ReportCommittedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1541,7 @@ func (x *ReportCommittedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportCommittedRequest.ProtoReflect.Descriptor instead.
 func (*ReportCommittedRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{19}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReportCommittedRequest) GetHeader() *Header {
@@ -1480,7 +1581,7 @@ type ReportCommittedResponse struct {
 
 func (x *ReportCommittedResponse) Reset() {
 	*x = ReportCommittedResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1593,7 @@ func (x *ReportCommittedResponse) String() string {
 func (*ReportCommittedResponse) ProtoMessage() {}
 
 func (x *ReportCommittedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +1606,7 @@ func (x *ReportCommittedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportCommittedResponse.ProtoReflect.Descriptor instead.
 func (*ReportCommittedResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{20}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{22}
 }
 
 // SourceEventRequest is a reader's word to its enumerator.
@@ -1526,7 +1627,7 @@ type SourceEventRequest struct {
 
 func (x *SourceEventRequest) Reset() {
 	*x = SourceEventRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1639,7 @@ func (x *SourceEventRequest) String() string {
 func (*SourceEventRequest) ProtoMessage() {}
 
 func (x *SourceEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1652,7 @@ func (x *SourceEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEventRequest.ProtoReflect.Descriptor instead.
 func (*SourceEventRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{21}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SourceEventRequest) GetHeader() *Header {
@@ -1643,7 +1744,7 @@ type SourceEventResponse struct {
 
 func (x *SourceEventResponse) Reset() {
 	*x = SourceEventResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1756,7 @@ func (x *SourceEventResponse) String() string {
 func (*SourceEventResponse) ProtoMessage() {}
 
 func (x *SourceEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1769,7 @@ func (x *SourceEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEventResponse.ProtoReflect.Descriptor instead.
 func (*SourceEventResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{22}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
 }
 
 // DeployRequest starts tasks.
@@ -1692,7 +1793,7 @@ type DeployRequest struct {
 
 func (x *DeployRequest) Reset() {
 	*x = DeployRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1805,7 @@ func (x *DeployRequest) String() string {
 func (*DeployRequest) ProtoMessage() {}
 
 func (x *DeployRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1818,7 @@ func (x *DeployRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployRequest.ProtoReflect.Descriptor instead.
 func (*DeployRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{23}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeployRequest) GetHeader() *Header {
@@ -1789,7 +1890,7 @@ type TaskDeployment struct {
 
 func (x *TaskDeployment) Reset() {
 	*x = TaskDeployment{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1902,7 @@ func (x *TaskDeployment) String() string {
 func (*TaskDeployment) ProtoMessage() {}
 
 func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1915,7 @@ func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskDeployment.ProtoReflect.Descriptor instead.
 func (*TaskDeployment) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TaskDeployment) GetSubtask() *Subtask {
@@ -1857,7 +1958,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +1970,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +1983,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Location) GetSubtask() *Subtask {
@@ -1919,7 +2020,7 @@ type Restore struct {
 
 func (x *Restore) Reset() {
 	*x = Restore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2032,7 @@ func (x *Restore) String() string {
 func (*Restore) ProtoMessage() {}
 
 func (x *Restore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2045,7 @@ func (x *Restore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restore.ProtoReflect.Descriptor instead.
 func (*Restore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Restore) GetCheckpointId() int64 {
@@ -1984,7 +2085,7 @@ type OperatorRestore struct {
 
 func (x *OperatorRestore) Reset() {
 	*x = OperatorRestore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2097,7 @@ func (x *OperatorRestore) String() string {
 func (*OperatorRestore) ProtoMessage() {}
 
 func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2110,7 @@ func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRestore.ProtoReflect.Descriptor instead.
 func (*OperatorRestore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *OperatorRestore) GetOperatorId() []byte {
@@ -2058,7 +2159,7 @@ type DeployResponse struct {
 
 func (x *DeployResponse) Reset() {
 	*x = DeployResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2171,7 @@ func (x *DeployResponse) String() string {
 func (*DeployResponse) ProtoMessage() {}
 
 func (x *DeployResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2184,7 @@ func (x *DeployResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployResponse.ProtoReflect.Descriptor instead.
 func (*DeployResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeployResponse) GetOtherProgram() string {
@@ -2104,7 +2205,7 @@ type CancelTasksRequest struct {
 
 func (x *CancelTasksRequest) Reset() {
 	*x = CancelTasksRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2217,7 @@ func (x *CancelTasksRequest) String() string {
 func (*CancelTasksRequest) ProtoMessage() {}
 
 func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2230,7 @@ func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksRequest.ProtoReflect.Descriptor instead.
 func (*CancelTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CancelTasksRequest) GetHeader() *Header {
@@ -2155,7 +2256,7 @@ type CancelTasksResponse struct {
 
 func (x *CancelTasksResponse) Reset() {
 	*x = CancelTasksResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2268,7 @@ func (x *CancelTasksResponse) String() string {
 func (*CancelTasksResponse) ProtoMessage() {}
 
 func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2281,7 @@ func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksResponse.ProtoReflect.Descriptor instead.
 func (*CancelTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
 }
 
 // TriggerCheckpointRequest starts a checkpoint at tasks.
@@ -2202,7 +2303,7 @@ type TriggerCheckpointRequest struct {
 
 func (x *TriggerCheckpointRequest) Reset() {
 	*x = TriggerCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2214,7 +2315,7 @@ func (x *TriggerCheckpointRequest) String() string {
 func (*TriggerCheckpointRequest) ProtoMessage() {}
 
 func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2227,7 +2328,7 @@ func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TriggerCheckpointRequest) GetHeader() *Header {
@@ -2295,7 +2396,7 @@ type TriggerCheckpointResponse struct {
 
 func (x *TriggerCheckpointResponse) Reset() {
 	*x = TriggerCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2408,7 @@ func (x *TriggerCheckpointResponse) String() string {
 func (*TriggerCheckpointResponse) ProtoMessage() {}
 
 func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2421,7 @@ func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
 }
 
 // NotifyCheckpointRequest tells the outcome of a checkpoint.
@@ -2338,7 +2439,7 @@ type NotifyCheckpointRequest struct {
 
 func (x *NotifyCheckpointRequest) Reset() {
 	*x = NotifyCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2451,7 @@ func (x *NotifyCheckpointRequest) String() string {
 func (*NotifyCheckpointRequest) ProtoMessage() {}
 
 func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2464,7 @@ func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NotifyCheckpointRequest) GetHeader() *Header {
@@ -2410,7 +2511,7 @@ type NotifyCheckpointResponse struct {
 
 func (x *NotifyCheckpointResponse) Reset() {
 	*x = NotifyCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2523,7 @@ func (x *NotifyCheckpointResponse) String() string {
 func (*NotifyCheckpointResponse) ProtoMessage() {}
 
 func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2536,7 @@ func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
 }
 
 // AssignSplitsRequest carries splits to a reader.
@@ -2452,7 +2553,7 @@ type AssignSplitsRequest struct {
 
 func (x *AssignSplitsRequest) Reset() {
 	*x = AssignSplitsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2565,7 @@ func (x *AssignSplitsRequest) String() string {
 func (*AssignSplitsRequest) ProtoMessage() {}
 
 func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2578,7 @@ func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsRequest.ProtoReflect.Descriptor instead.
 func (*AssignSplitsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AssignSplitsRequest) GetHeader() *Header {
@@ -2526,7 +2627,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2639,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2652,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Split) GetId() string {
@@ -2577,7 +2678,7 @@ type AssignSplitsResponse struct {
 
 func (x *AssignSplitsResponse) Reset() {
 	*x = AssignSplitsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +2690,7 @@ func (x *AssignSplitsResponse) String() string {
 func (*AssignSplitsResponse) ProtoMessage() {}
 
 func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +2703,7 @@ func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsResponse.ProtoReflect.Descriptor instead.
 func (*AssignSplitsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{39}
 }
 
 // PingRequest is the JobManager's sign of life.
@@ -2615,7 +2716,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2627,7 +2728,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2640,7 +2741,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{38}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PingRequest) GetHeader() *Header {
@@ -2659,7 +2760,7 @@ type PingResponse struct {
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2772,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +2785,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{39}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{41}
 }
 
 // FetchMetricsRequest asks for metrics.
@@ -2697,7 +2798,7 @@ type FetchMetricsRequest struct {
 
 func (x *FetchMetricsRequest) Reset() {
 	*x = FetchMetricsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2709,7 +2810,7 @@ func (x *FetchMetricsRequest) String() string {
 func (*FetchMetricsRequest) ProtoMessage() {}
 
 func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2722,7 +2823,7 @@ func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsRequest.ProtoReflect.Descriptor instead.
 func (*FetchMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{40}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FetchMetricsRequest) GetHeader() *Header {
@@ -2742,7 +2843,7 @@ type FetchMetricsResponse struct {
 
 func (x *FetchMetricsResponse) Reset() {
 	*x = FetchMetricsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2855,7 @@ func (x *FetchMetricsResponse) String() string {
 func (*FetchMetricsResponse) ProtoMessage() {}
 
 func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2868,7 @@ func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsResponse.ProtoReflect.Descriptor instead.
 func (*FetchMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{41}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FetchMetricsResponse) GetMetrics() []*Metric {
@@ -2794,7 +2895,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +2907,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +2920,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{42}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Metric) GetSubtask() *Subtask {
@@ -2878,7 +2979,11 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\aSubtask\x12\x1b\n" +
 	"\tvertex_id\x18\x01 \x01(\fR\bvertexId\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\x05R\aattempt\"\x8f\x04\n" +
+	"\aattempt\x18\x03 \x01(\x05R\aattempt\"\x0f\n" +
+	"\rLeaderRequest\"@\n" +
+	"\x0eLeaderResponse\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"\x8f\x04\n" +
 	"\x0fRegisterRequest\x12.\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x12&\n" +
 	"\x0ftask_manager_id\x18\x02 \x01(\tR\rtaskManagerId\x12\x1f\n" +
@@ -2914,10 +3019,11 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x12&\n" +
 	"\x0ftask_manager_id\x18\x02 \x01(\tR\rtaskManagerId\x12\x18\n" +
 	"\aleaving\x18\x03 \x01(\bR\aleaving\"\x14\n" +
-	"\x12UnregisterResponse\"E\n" +
+	"\x12UnregisterResponse\"c\n" +
 	"\x11HeartbeatResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"h\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1c\n" +
+	"\tsuspended\x18\x03 \x01(\bR\tsuspended\"h\n" +
 	"\aFailure\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\x05R\x05class\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
@@ -3065,8 +3171,9 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\bStopMode\x12\x19\n" +
 	"\x15STOP_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11STOP_MODE_SUSPEND\x10\x01\x12\x13\n" +
-	"\x0fSTOP_MODE_DRAIN\x10\x022\xe2\x05\n" +
-	"\x11JobManagerService\x12M\n" +
+	"\x0fSTOP_MODE_DRAIN\x10\x022\xab\x06\n" +
+	"\x11JobManagerService\x12G\n" +
+	"\x06Leader\x12\x1d.rivulet.rpc.v1.LeaderRequest\x1a\x1e.rivulet.rpc.v1.LeaderResponse\x12M\n" +
 	"\bRegister\x12\x1f.rivulet.rpc.v1.RegisterRequest\x1a .rivulet.rpc.v1.RegisterResponse\x12P\n" +
 	"\tHeartbeat\x12 .rivulet.rpc.v1.HeartbeatRequest\x1a!.rivulet.rpc.v1.HeartbeatResponse\x12S\n" +
 	"\n" +
@@ -3102,7 +3209,7 @@ func file_rivulet_rpc_v1_rpc_proto_rawDescGZIP() []byte {
 }
 
 var file_rivulet_rpc_v1_rpc_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(TaskState)(0),                    // 0: rivulet.rpc.v1.TaskState
 	(StopMode)(0),                     // 1: rivulet.rpc.v1.StopMode
@@ -3111,55 +3218,57 @@ var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(*Header)(nil),                    // 4: rivulet.rpc.v1.Header
 	(*Versions)(nil),                  // 5: rivulet.rpc.v1.Versions
 	(*Subtask)(nil),                   // 6: rivulet.rpc.v1.Subtask
-	(*RegisterRequest)(nil),           // 7: rivulet.rpc.v1.RegisterRequest
-	(*RegisterResponse)(nil),          // 8: rivulet.rpc.v1.RegisterResponse
-	(*HeartbeatRequest)(nil),          // 9: rivulet.rpc.v1.HeartbeatRequest
-	(*UnregisterRequest)(nil),         // 10: rivulet.rpc.v1.UnregisterRequest
-	(*UnregisterResponse)(nil),        // 11: rivulet.rpc.v1.UnregisterResponse
-	(*HeartbeatResponse)(nil),         // 12: rivulet.rpc.v1.HeartbeatResponse
-	(*Failure)(nil),                   // 13: rivulet.rpc.v1.Failure
-	(*UpdateTaskRequest)(nil),         // 14: rivulet.rpc.v1.UpdateTaskRequest
-	(*UpdateTaskResponse)(nil),        // 15: rivulet.rpc.v1.UpdateTaskResponse
-	(*AckCheckpointRequest)(nil),      // 16: rivulet.rpc.v1.AckCheckpointRequest
-	(*CheckpointStats)(nil),           // 17: rivulet.rpc.v1.CheckpointStats
-	(*AckCheckpointResponse)(nil),     // 18: rivulet.rpc.v1.AckCheckpointResponse
-	(*DeclineCheckpointRequest)(nil),  // 19: rivulet.rpc.v1.DeclineCheckpointRequest
-	(*DeclineCheckpointResponse)(nil), // 20: rivulet.rpc.v1.DeclineCheckpointResponse
-	(*ReportCommittedRequest)(nil),    // 21: rivulet.rpc.v1.ReportCommittedRequest
-	(*ReportCommittedResponse)(nil),   // 22: rivulet.rpc.v1.ReportCommittedResponse
-	(*SourceEventRequest)(nil),        // 23: rivulet.rpc.v1.SourceEventRequest
-	(*SourceEventResponse)(nil),       // 24: rivulet.rpc.v1.SourceEventResponse
-	(*DeployRequest)(nil),             // 25: rivulet.rpc.v1.DeployRequest
-	(*TaskDeployment)(nil),            // 26: rivulet.rpc.v1.TaskDeployment
-	(*Location)(nil),                  // 27: rivulet.rpc.v1.Location
-	(*Restore)(nil),                   // 28: rivulet.rpc.v1.Restore
-	(*OperatorRestore)(nil),           // 29: rivulet.rpc.v1.OperatorRestore
-	(*DeployResponse)(nil),            // 30: rivulet.rpc.v1.DeployResponse
-	(*CancelTasksRequest)(nil),        // 31: rivulet.rpc.v1.CancelTasksRequest
-	(*CancelTasksResponse)(nil),       // 32: rivulet.rpc.v1.CancelTasksResponse
-	(*TriggerCheckpointRequest)(nil),  // 33: rivulet.rpc.v1.TriggerCheckpointRequest
-	(*TriggerCheckpointResponse)(nil), // 34: rivulet.rpc.v1.TriggerCheckpointResponse
-	(*NotifyCheckpointRequest)(nil),   // 35: rivulet.rpc.v1.NotifyCheckpointRequest
-	(*NotifyCheckpointResponse)(nil),  // 36: rivulet.rpc.v1.NotifyCheckpointResponse
-	(*AssignSplitsRequest)(nil),       // 37: rivulet.rpc.v1.AssignSplitsRequest
-	(*Split)(nil),                     // 38: rivulet.rpc.v1.Split
-	(*AssignSplitsResponse)(nil),      // 39: rivulet.rpc.v1.AssignSplitsResponse
-	(*PingRequest)(nil),               // 40: rivulet.rpc.v1.PingRequest
-	(*PingResponse)(nil),              // 41: rivulet.rpc.v1.PingResponse
-	(*FetchMetricsRequest)(nil),       // 42: rivulet.rpc.v1.FetchMetricsRequest
-	(*FetchMetricsResponse)(nil),      // 43: rivulet.rpc.v1.FetchMetricsResponse
-	(*Metric)(nil),                    // 44: rivulet.rpc.v1.Metric
-	nil,                               // 45: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
-	nil,                               // 46: rivulet.rpc.v1.DeployRequest.ConfigEntry
-	(*v1.SubtaskAck)(nil),             // 47: rivulet.snapshot.v1.SubtaskAck
-	(*v11.JobGraph)(nil),              // 48: rivulet.plan.v1.JobGraph
-	(*v1.KeyedState)(nil),             // 49: rivulet.snapshot.v1.KeyedState
-	(*v1.ListState)(nil),              // 50: rivulet.snapshot.v1.ListState
-	(v1.Kind)(0),                      // 51: rivulet.snapshot.v1.Kind
+	(*LeaderRequest)(nil),             // 7: rivulet.rpc.v1.LeaderRequest
+	(*LeaderResponse)(nil),            // 8: rivulet.rpc.v1.LeaderResponse
+	(*RegisterRequest)(nil),           // 9: rivulet.rpc.v1.RegisterRequest
+	(*RegisterResponse)(nil),          // 10: rivulet.rpc.v1.RegisterResponse
+	(*HeartbeatRequest)(nil),          // 11: rivulet.rpc.v1.HeartbeatRequest
+	(*UnregisterRequest)(nil),         // 12: rivulet.rpc.v1.UnregisterRequest
+	(*UnregisterResponse)(nil),        // 13: rivulet.rpc.v1.UnregisterResponse
+	(*HeartbeatResponse)(nil),         // 14: rivulet.rpc.v1.HeartbeatResponse
+	(*Failure)(nil),                   // 15: rivulet.rpc.v1.Failure
+	(*UpdateTaskRequest)(nil),         // 16: rivulet.rpc.v1.UpdateTaskRequest
+	(*UpdateTaskResponse)(nil),        // 17: rivulet.rpc.v1.UpdateTaskResponse
+	(*AckCheckpointRequest)(nil),      // 18: rivulet.rpc.v1.AckCheckpointRequest
+	(*CheckpointStats)(nil),           // 19: rivulet.rpc.v1.CheckpointStats
+	(*AckCheckpointResponse)(nil),     // 20: rivulet.rpc.v1.AckCheckpointResponse
+	(*DeclineCheckpointRequest)(nil),  // 21: rivulet.rpc.v1.DeclineCheckpointRequest
+	(*DeclineCheckpointResponse)(nil), // 22: rivulet.rpc.v1.DeclineCheckpointResponse
+	(*ReportCommittedRequest)(nil),    // 23: rivulet.rpc.v1.ReportCommittedRequest
+	(*ReportCommittedResponse)(nil),   // 24: rivulet.rpc.v1.ReportCommittedResponse
+	(*SourceEventRequest)(nil),        // 25: rivulet.rpc.v1.SourceEventRequest
+	(*SourceEventResponse)(nil),       // 26: rivulet.rpc.v1.SourceEventResponse
+	(*DeployRequest)(nil),             // 27: rivulet.rpc.v1.DeployRequest
+	(*TaskDeployment)(nil),            // 28: rivulet.rpc.v1.TaskDeployment
+	(*Location)(nil),                  // 29: rivulet.rpc.v1.Location
+	(*Restore)(nil),                   // 30: rivulet.rpc.v1.Restore
+	(*OperatorRestore)(nil),           // 31: rivulet.rpc.v1.OperatorRestore
+	(*DeployResponse)(nil),            // 32: rivulet.rpc.v1.DeployResponse
+	(*CancelTasksRequest)(nil),        // 33: rivulet.rpc.v1.CancelTasksRequest
+	(*CancelTasksResponse)(nil),       // 34: rivulet.rpc.v1.CancelTasksResponse
+	(*TriggerCheckpointRequest)(nil),  // 35: rivulet.rpc.v1.TriggerCheckpointRequest
+	(*TriggerCheckpointResponse)(nil), // 36: rivulet.rpc.v1.TriggerCheckpointResponse
+	(*NotifyCheckpointRequest)(nil),   // 37: rivulet.rpc.v1.NotifyCheckpointRequest
+	(*NotifyCheckpointResponse)(nil),  // 38: rivulet.rpc.v1.NotifyCheckpointResponse
+	(*AssignSplitsRequest)(nil),       // 39: rivulet.rpc.v1.AssignSplitsRequest
+	(*Split)(nil),                     // 40: rivulet.rpc.v1.Split
+	(*AssignSplitsResponse)(nil),      // 41: rivulet.rpc.v1.AssignSplitsResponse
+	(*PingRequest)(nil),               // 42: rivulet.rpc.v1.PingRequest
+	(*PingResponse)(nil),              // 43: rivulet.rpc.v1.PingResponse
+	(*FetchMetricsRequest)(nil),       // 44: rivulet.rpc.v1.FetchMetricsRequest
+	(*FetchMetricsResponse)(nil),      // 45: rivulet.rpc.v1.FetchMetricsResponse
+	(*Metric)(nil),                    // 46: rivulet.rpc.v1.Metric
+	nil,                               // 47: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	nil,                               // 48: rivulet.rpc.v1.DeployRequest.ConfigEntry
+	(*v1.SubtaskAck)(nil),             // 49: rivulet.snapshot.v1.SubtaskAck
+	(*v11.JobGraph)(nil),              // 50: rivulet.plan.v1.JobGraph
+	(*v1.KeyedState)(nil),             // 51: rivulet.snapshot.v1.KeyedState
+	(*v1.ListState)(nil),              // 52: rivulet.snapshot.v1.ListState
+	(v1.Kind)(0),                      // 53: rivulet.snapshot.v1.Kind
 }
 var file_rivulet_rpc_v1_rpc_proto_depIdxs = []int32{
 	4,  // 0: rivulet.rpc.v1.RegisterRequest.header:type_name -> rivulet.rpc.v1.Header
-	45, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	47, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
 	5,  // 2: rivulet.rpc.v1.RegisterRequest.protocol:type_name -> rivulet.rpc.v1.Versions
 	6,  // 3: rivulet.rpc.v1.HeartbeatRequest.running:type_name -> rivulet.rpc.v1.Subtask
 	4,  // 4: rivulet.rpc.v1.HeartbeatRequest.header:type_name -> rivulet.rpc.v1.Header
@@ -3167,80 +3276,82 @@ var file_rivulet_rpc_v1_rpc_proto_depIdxs = []int32{
 	4,  // 6: rivulet.rpc.v1.UpdateTaskRequest.header:type_name -> rivulet.rpc.v1.Header
 	6,  // 7: rivulet.rpc.v1.UpdateTaskRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
 	0,  // 8: rivulet.rpc.v1.UpdateTaskRequest.state:type_name -> rivulet.rpc.v1.TaskState
-	13, // 9: rivulet.rpc.v1.UpdateTaskRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	44, // 10: rivulet.rpc.v1.UpdateTaskRequest.metrics:type_name -> rivulet.rpc.v1.Metric
+	15, // 9: rivulet.rpc.v1.UpdateTaskRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	46, // 10: rivulet.rpc.v1.UpdateTaskRequest.metrics:type_name -> rivulet.rpc.v1.Metric
 	4,  // 11: rivulet.rpc.v1.AckCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
 	6,  // 12: rivulet.rpc.v1.AckCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	47, // 13: rivulet.rpc.v1.AckCheckpointRequest.state:type_name -> rivulet.snapshot.v1.SubtaskAck
-	17, // 14: rivulet.rpc.v1.AckCheckpointRequest.stats:type_name -> rivulet.rpc.v1.CheckpointStats
+	49, // 13: rivulet.rpc.v1.AckCheckpointRequest.state:type_name -> rivulet.snapshot.v1.SubtaskAck
+	19, // 14: rivulet.rpc.v1.AckCheckpointRequest.stats:type_name -> rivulet.rpc.v1.CheckpointStats
 	4,  // 15: rivulet.rpc.v1.DeclineCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
 	6,  // 16: rivulet.rpc.v1.DeclineCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	13, // 17: rivulet.rpc.v1.DeclineCheckpointRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	15, // 17: rivulet.rpc.v1.DeclineCheckpointRequest.failure:type_name -> rivulet.rpc.v1.Failure
 	4,  // 18: rivulet.rpc.v1.ReportCommittedRequest.header:type_name -> rivulet.rpc.v1.Header
 	6,  // 19: rivulet.rpc.v1.ReportCommittedRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	13, // 20: rivulet.rpc.v1.ReportCommittedRequest.failure:type_name -> rivulet.rpc.v1.Failure
+	15, // 20: rivulet.rpc.v1.ReportCommittedRequest.failure:type_name -> rivulet.rpc.v1.Failure
 	4,  // 21: rivulet.rpc.v1.SourceEventRequest.header:type_name -> rivulet.rpc.v1.Header
 	6,  // 22: rivulet.rpc.v1.SourceEventRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
 	4,  // 23: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
-	48, // 24: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
-	26, // 25: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
-	46, // 26: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
-	27, // 27: rivulet.rpc.v1.DeployRequest.locations:type_name -> rivulet.rpc.v1.Location
+	50, // 24: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
+	28, // 25: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
+	48, // 26: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
+	29, // 27: rivulet.rpc.v1.DeployRequest.locations:type_name -> rivulet.rpc.v1.Location
 	6,  // 28: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
-	28, // 29: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
+	30, // 29: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
 	6,  // 30: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
-	29, // 31: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
-	49, // 32: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
-	50, // 33: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
+	31, // 31: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
+	51, // 32: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
+	52, // 33: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
 	4,  // 34: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
 	6,  // 35: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
 	4,  // 36: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	51, // 37: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
+	53, // 37: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
 	1,  // 38: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
 	6,  // 39: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
 	4,  // 40: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
 	6,  // 41: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
 	4,  // 42: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
 	6,  // 43: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	38, // 44: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
+	40, // 44: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
 	4,  // 45: rivulet.rpc.v1.PingRequest.header:type_name -> rivulet.rpc.v1.Header
 	4,  // 46: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
-	44, // 47: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
+	46, // 47: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
 	6,  // 48: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
-	7,  // 49: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
-	9,  // 50: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
-	10, // 51: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
-	14, // 52: rivulet.rpc.v1.JobManagerService.UpdateTask:input_type -> rivulet.rpc.v1.UpdateTaskRequest
-	16, // 53: rivulet.rpc.v1.JobManagerService.AckCheckpoint:input_type -> rivulet.rpc.v1.AckCheckpointRequest
-	19, // 54: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:input_type -> rivulet.rpc.v1.DeclineCheckpointRequest
-	21, // 55: rivulet.rpc.v1.JobManagerService.ReportCommitted:input_type -> rivulet.rpc.v1.ReportCommittedRequest
-	23, // 56: rivulet.rpc.v1.JobManagerService.SourceEvent:input_type -> rivulet.rpc.v1.SourceEventRequest
-	25, // 57: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
-	31, // 58: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
-	33, // 59: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
-	35, // 60: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
-	37, // 61: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
-	40, // 62: rivulet.rpc.v1.TaskManagerService.Ping:input_type -> rivulet.rpc.v1.PingRequest
-	42, // 63: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
-	2,  // 64: rivulet.rpc.v1.ExchangeService.Exchange:input_type -> rivulet.rpc.v1.ExchangeRequest
-	8,  // 65: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
-	12, // 66: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
-	11, // 67: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
-	15, // 68: rivulet.rpc.v1.JobManagerService.UpdateTask:output_type -> rivulet.rpc.v1.UpdateTaskResponse
-	18, // 69: rivulet.rpc.v1.JobManagerService.AckCheckpoint:output_type -> rivulet.rpc.v1.AckCheckpointResponse
-	20, // 70: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:output_type -> rivulet.rpc.v1.DeclineCheckpointResponse
-	22, // 71: rivulet.rpc.v1.JobManagerService.ReportCommitted:output_type -> rivulet.rpc.v1.ReportCommittedResponse
-	24, // 72: rivulet.rpc.v1.JobManagerService.SourceEvent:output_type -> rivulet.rpc.v1.SourceEventResponse
-	30, // 73: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
-	32, // 74: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
-	34, // 75: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
-	36, // 76: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
-	39, // 77: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
-	41, // 78: rivulet.rpc.v1.TaskManagerService.Ping:output_type -> rivulet.rpc.v1.PingResponse
-	43, // 79: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
-	3,  // 80: rivulet.rpc.v1.ExchangeService.Exchange:output_type -> rivulet.rpc.v1.ExchangeResponse
-	65, // [65:81] is the sub-list for method output_type
-	49, // [49:65] is the sub-list for method input_type
+	7,  // 49: rivulet.rpc.v1.JobManagerService.Leader:input_type -> rivulet.rpc.v1.LeaderRequest
+	9,  // 50: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
+	11, // 51: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
+	12, // 52: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
+	16, // 53: rivulet.rpc.v1.JobManagerService.UpdateTask:input_type -> rivulet.rpc.v1.UpdateTaskRequest
+	18, // 54: rivulet.rpc.v1.JobManagerService.AckCheckpoint:input_type -> rivulet.rpc.v1.AckCheckpointRequest
+	21, // 55: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:input_type -> rivulet.rpc.v1.DeclineCheckpointRequest
+	23, // 56: rivulet.rpc.v1.JobManagerService.ReportCommitted:input_type -> rivulet.rpc.v1.ReportCommittedRequest
+	25, // 57: rivulet.rpc.v1.JobManagerService.SourceEvent:input_type -> rivulet.rpc.v1.SourceEventRequest
+	27, // 58: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
+	33, // 59: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
+	35, // 60: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
+	37, // 61: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
+	39, // 62: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
+	42, // 63: rivulet.rpc.v1.TaskManagerService.Ping:input_type -> rivulet.rpc.v1.PingRequest
+	44, // 64: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
+	2,  // 65: rivulet.rpc.v1.ExchangeService.Exchange:input_type -> rivulet.rpc.v1.ExchangeRequest
+	8,  // 66: rivulet.rpc.v1.JobManagerService.Leader:output_type -> rivulet.rpc.v1.LeaderResponse
+	10, // 67: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
+	14, // 68: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
+	13, // 69: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
+	17, // 70: rivulet.rpc.v1.JobManagerService.UpdateTask:output_type -> rivulet.rpc.v1.UpdateTaskResponse
+	20, // 71: rivulet.rpc.v1.JobManagerService.AckCheckpoint:output_type -> rivulet.rpc.v1.AckCheckpointResponse
+	22, // 72: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:output_type -> rivulet.rpc.v1.DeclineCheckpointResponse
+	24, // 73: rivulet.rpc.v1.JobManagerService.ReportCommitted:output_type -> rivulet.rpc.v1.ReportCommittedResponse
+	26, // 74: rivulet.rpc.v1.JobManagerService.SourceEvent:output_type -> rivulet.rpc.v1.SourceEventResponse
+	32, // 75: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
+	34, // 76: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
+	36, // 77: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
+	38, // 78: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
+	41, // 79: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
+	43, // 80: rivulet.rpc.v1.TaskManagerService.Ping:output_type -> rivulet.rpc.v1.PingResponse
+	45, // 81: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
+	3,  // 82: rivulet.rpc.v1.ExchangeService.Exchange:output_type -> rivulet.rpc.v1.ExchangeResponse
+	66, // [66:83] is the sub-list for method output_type
+	49, // [49:66] is the sub-list for method input_type
 	49, // [49:49] is the sub-list for extension type_name
 	49, // [49:49] is the sub-list for extension extendee
 	0,  // [0:49] is the sub-list for field type_name
@@ -3251,7 +3362,7 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 	if File_rivulet_rpc_v1_rpc_proto != nil {
 		return
 	}
-	file_rivulet_rpc_v1_rpc_proto_msgTypes[21].OneofWrappers = []any{
+	file_rivulet_rpc_v1_rpc_proto_msgTypes[23].OneofWrappers = []any{
 		(*SourceEventRequest_ReaderRegistered)(nil),
 		(*SourceEventRequest_SplitRequest)(nil),
 		(*SourceEventRequest_Custom)(nil),
@@ -3262,7 +3373,7 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rivulet_rpc_v1_rpc_proto_rawDesc), len(file_rivulet_rpc_v1_rpc_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   45,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

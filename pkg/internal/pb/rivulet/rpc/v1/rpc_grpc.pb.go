@@ -22,6 +22,7 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
+	JobManagerService_Leader_FullMethodName            = "/rivulet.rpc.v1.JobManagerService/Leader"
 	JobManagerService_Register_FullMethodName          = "/rivulet.rpc.v1.JobManagerService/Register"
 	JobManagerService_Heartbeat_FullMethodName         = "/rivulet.rpc.v1.JobManagerService/Heartbeat"
 	JobManagerService_Unregister_FullMethodName        = "/rivulet.rpc.v1.JobManagerService/Unregister"
@@ -38,6 +39,8 @@ const (
 //
 // JobManagerService is what TaskManagers call.
 type JobManagerServiceClient interface {
+	// Leader tells who leads; every JobManager answers.
+	Leader(ctx context.Context, in *LeaderRequest, opts ...grpc.CallOption) (*LeaderResponse, error)
 	// Register makes a TaskManager and its slots known.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// Heartbeat says that the TaskManager lives; the answer, that the leader does.
@@ -62,6 +65,16 @@ type jobManagerServiceClient struct {
 
 func NewJobManagerServiceClient(cc grpc.ClientConnInterface) JobManagerServiceClient {
 	return &jobManagerServiceClient{cc}
+}
+
+func (c *jobManagerServiceClient) Leader(ctx context.Context, in *LeaderRequest, opts ...grpc.CallOption) (*LeaderResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaderResponse)
+	err := c.cc.Invoke(ctx, JobManagerService_Leader_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *jobManagerServiceClient) Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error) {
@@ -150,6 +163,8 @@ func (c *jobManagerServiceClient) SourceEvent(ctx context.Context, in *SourceEve
 //
 // JobManagerService is what TaskManagers call.
 type JobManagerServiceServer interface {
+	// Leader tells who leads; every JobManager answers.
+	Leader(context.Context, *LeaderRequest) (*LeaderResponse, error)
 	// Register makes a TaskManager and its slots known.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// Heartbeat says that the TaskManager lives; the answer, that the leader does.
@@ -176,6 +191,9 @@ type JobManagerServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedJobManagerServiceServer struct{}
 
+func (UnimplementedJobManagerServiceServer) Leader(context.Context, *LeaderRequest) (*LeaderResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Leader not implemented")
+}
 func (UnimplementedJobManagerServiceServer) Register(context.Context, *RegisterRequest) (*RegisterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Register not implemented")
 }
@@ -219,6 +237,24 @@ func RegisterJobManagerServiceServer(s grpc.ServiceRegistrar, srv JobManagerServ
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&JobManagerService_ServiceDesc, srv)
+}
+
+func _JobManagerService_Leader_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobManagerServiceServer).Leader(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobManagerService_Leader_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobManagerServiceServer).Leader(ctx, req.(*LeaderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _JobManagerService_Register_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -372,6 +408,10 @@ var JobManagerService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "rivulet.rpc.v1.JobManagerService",
 	HandlerType: (*JobManagerServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Leader",
+			Handler:    _JobManagerService_Leader_Handler,
+		},
 		{
 			MethodName: "Register",
 			Handler:    _JobManagerService_Register_Handler,
