@@ -147,6 +147,7 @@ func (o *Options) run(ctx context.Context, p Program, jobs []cluster.Job, consol
 	if o.role == taskManager {
 		return cluster.RunTaskManager(ctx, cluster.TaskManagerConfig{
 			Build: rebuild(p), JobManagers: o.JobManagers, Address: o.RPCAddress, Slots: o.Slots, Settings: o.Settings, MemoryLimit: int64(o.Memory), Logger: log,
+			Services: []func(context.Context, *cluster.TaskManager) error{func(ctx context.Context, t *cluster.TaskManager) error { return serveHealth(ctx, o, t, log) }},
 		})
 	}
 	beside := []func(context.Context, *cluster.Host) error{

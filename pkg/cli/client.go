@@ -112,7 +112,11 @@ func (c *call) parse(fs *flag.FlagSet, args []string) error {
 // client finds the server.
 func (o *Options) client(address string) (*client.Client, error) {
 	if address == "" {
-		c, err := config.New(o.Settings...)
+		settings, err := o.layers()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errUsage, err)
+		}
+		c, err := config.New(settings...)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errUsage, err)
 		}

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,7 +36,9 @@ type Options struct {
 	// JobManagers are those of --jobmanager; Slots is --slots.
 	JobManagers []string
 	Slots       int
-	// Settings are those of -D, in their order.
+	// ConfigDir is --config-dir: the directory of config.yaml.
+	ConfigDir string
+	// Settings are those of config.yaml, of the environment and of -D, in rising strength.
 	Settings []config.Setting
 	// Config is Settings, checked.
 	Config *config.Config
@@ -120,18 +124,19 @@ func parse(name string, r role, job *flag.FlagSet, args []string) (*Options, *fl
 func (o *Options) define(fs *flag.FlagSet) {
 	fs.Var((*bytesValue)(&o.Memory), "memory", "the process's resident total, a `SIZE` such as 256MB: the job FAILS with a message at 90 % of it instead of being killed (default: starts at 48MB and grows with the state)")
 	fs.Var(&settingsValue{o}, "D", "set an option of Flink's, `KEY=VALUE`, such as -D parallelism.default=4; may be repeated")
+	fs.StringVar(&o.ConfigDir, "config-dir", "", "read Flink's options from config.yaml in `DIR` (default: $"+envConfDir+"; without it none is read)")
 	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log `LEVEL` and above: debug, info, warn or error")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 	if o.role == taskManager {
 		fs.StringVar(&o.DataDir, "data-dir", "", "keep what this process can make again in `DIR`; one process uses it at a time (default: none is kept)")
-		fs.StringVar(&o.jobManagers, "jobmanager", defaultRPC, "register with the JobManager at `HOST:PORT`; several, separated by commas, are asked for the one that leads")
+		fs.StringVar(&o.jobManagers, "jobmanager", "", "register with the JobManager at `HOST:PORT`; several, separated by commas, are asked for the one that leads (default "+defaultRPC+", or what jobmanager.rpc.address and jobmanager.rpc.port say)")
 		fs.IntVar(&o.Slots, "slots", 0, "offer `N` slots: each runs one subtask of every vertex (default 1, or taskmanager.numberOfTaskSlots)")
-		fs.StringVar(&o.RPCAddress, "rpc-address", "", "be found by the JobManager and other TaskManagers at `HOST:PORT` (default: a free port of the address by which this machine reaches the JobManager)")
+		fs.StringVar(&o.RPCAddress, "rpc-address", "", "be found by the JobManager and other TaskManagers at `HOST:PORT` (default: what taskmanager.host and taskmanager.rpc.port say; without them a free port of the address by which this machine reaches the JobManager)")
 		fs.StringVar(&o.RESTAddress, "rest-address", "127.0.0.1:0", "serve health and metrics at `HOST:PORT`; \"off\" serves none")
 		return
 	}
 	if o.role == jobManager {
-		fs.StringVar(&o.RPCAddress, "rpc-address", defaultRPC, "be found by TaskManagers at `HOST:PORT`")
+		fs.StringVar(&o.RPCAddress, "rpc-address", "", "be found by TaskManagers at `HOST:PORT` (default "+defaultRPC+", or what jobmanager.rpc.address and jobmanager.rpc.port say)")
 	}
 	fs.StringVar(&o.DataDir, "data-dir", "", "keep checkpoints, savepoints and what is known of the job in `DIR`; one process uses it at a time (default ./rivulet-data/"+o.Name+")")
 	fs.StringVar(&o.FromSavepoint, "from-savepoint", "", "start from the savepoint or checkpoint in the directory `PATH`")
@@ -152,42 +157,61 @@ func (o *Options) finish(fs *flag.FlagSet) error {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	var err error
+	if o.Settings, err = o.layers(); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
 	if o.Config, err = config.New(o.Settings...); err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	if !given["from-savepoint"] {
-		o.FromSavepoint, err = config.Get(o.Config, config.RestorePath)
+	// -D is stronger than an option of its own, and that is stronger than the environment and the file.
+	ask := func(option string, origins ...string) bool { return !given[option] || slices.Contains(origins, "-D") }
+	c := o.Config
+	if ask("from-savepoint", config.Origin(c, config.RestorePath)) {
+		o.FromSavepoint, err = config.Get(c, config.RestorePath)
 		errs = append(errs, err)
 	}
-	if !given["allow-non-restored-state"] {
-		o.AllowNonRestoredState, err = config.Get(o.Config, config.RestoreIgnoreUnclaimed)
+	if ask("allow-non-restored-state", config.Origin(c, config.RestoreIgnoreUnclaimed)) {
+		o.AllowNonRestoredState, err = config.Get(c, config.RestoreIgnoreUnclaimed)
 		errs = append(errs, err)
 	}
-	if !given["claim"] {
-		mode, err := config.Get(o.Config, config.RestoreClaimMode)
+	if ask("claim", config.Origin(c, config.RestoreClaimMode)) {
+		mode, err := config.Get(c, config.RestoreClaimMode)
 		errs = append(errs, err)
 		o.Claim = mode == config.Claim
 	}
-	if !given["memory"] {
-		o.Memory, err = config.Get(o.Config, config.ProcessMemory)
+	if o.role != jobManager && ask("memory", config.Origin(c, config.ProcessMemory)) {
+		o.Memory, err = config.Get(c, config.ProcessMemory)
 		errs = append(errs, err)
 	}
 	const least = 24 << 20
 	if o.Memory != 0 && o.Memory < least {
 		errs = append(errs, fmt.Errorf("--memory %s: want at least 24MB", o.Memory))
 	}
-	if !given["rest-address"] && o.role != taskManager {
+	if o.role != taskManager && ask("rest-address", config.Origin(c, config.RestBindAddress), config.Origin(c, config.RestPort), config.Origin(c, config.RestBindPorts)) {
 		o.RESTAddress, o.restPorts, err = restAddress(o.Config)
 		errs = append(errs, err)
 	}
-	if o.role == taskManager {
+	finder := []string{config.Origin(c, config.JobManagerAddress), config.Origin(c, config.JobManagerPort)}
+	if o.role == taskManager && !ask("jobmanager", finder...) {
 		o.JobManagers = strings.Split(o.jobManagers, ",")
 		for _, a := range o.JobManagers {
 			errs = append(errs, hostPort("--jobmanager", a))
 		}
 	}
-	if o.RPCAddress != "" {
+	if o.role == taskManager {
+		finder = []string{config.Origin(c, config.TaskManagerHost), config.Origin(c, config.TaskManagerPort)}
+		if ask("slots", config.Origin(c, config.TaskSlots)) {
+			o.Slots, err = config.Get(c, config.TaskSlots)
+			errs = append(errs, err)
+		}
+	}
+	if ask("rpc-address", finder...) {
+		o.RPCAddress = "" // as the settings say
+	} else {
 		errs = append(errs, hostPort("--rpc-address", o.RPCAddress))
+	}
+	if o.Slots < 0 {
+		errs = append(errs, fmt.Errorf("--slots %d: want at least 1", o.Slots))
 	}
 	if o.RESTAddress != "off" {
 		if _, _, err := net.SplitHostPort(o.RESTAddress); err != nil {
@@ -215,6 +239,30 @@ func hostPort(option, address string) error {
 		return fmt.Errorf("%s %q: want HOST:PORT, such as %s", option, address, defaultRPC)
 	}
 	return nil
+}
+
+// Where the environment has settings: a directory with config.yaml, and a text like that file's.
+const (
+	envConfDir    = "RIVULET_CONF_DIR"
+	envProperties = "RIVULET_PROPERTIES"
+)
+
+// layers reads the settings of the file and of the environment, and puts those of -D over them.
+func (o *Options) layers() ([]config.Setting, error) {
+	var all []config.Setting
+	var errs []error
+	dir := cmp.Or(o.ConfigDir, os.Getenv(envConfDir))
+	if dir != "" {
+		name := filepath.Join(dir, "config.yaml")
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("--config-dir, $%s: %w", envConfDir, err)
+		}
+		file, err := config.Parse(text, name)
+		all, errs = append(all, file...), append(errs, err)
+	}
+	env, err := config.Parse([]byte(os.Getenv(envProperties)), "$"+envProperties)
+	return slices.Concat(all, env, o.Settings), errors.Join(append(errs, err)...)
 }
 
 // restAddress puts rest.bind-address and the first of the ports together, and returns the others, which are tried in turn.
@@ -379,6 +427,10 @@ func usage(w io.Writer, name string, r role, fs, job *flag.FlagSet, jobless bool
 	own := func(n string) bool { return job != nil && job.Lookup(n) != nil }
 	section("Options of the job:", own)
 	section("Options of the process:", func(n string) bool { return !own(n) })
+	b.WriteString("\nOptions of Flink, in rising strength from config.yaml, from $" + envProperties + " (lines like that file's) and with -D; docs/config.md says what they mean:\n")
+	for name, value := range config.Defaults {
+		fmt.Fprintf(&b, "  %s%s\n", name, map[bool]string{true: " (default " + value + ")"}[value != ""])
+	}
 	if r == mini {
 		b.WriteString("\nCommands:\n")
 		for _, n := range commandNames() {

@@ -174,3 +174,49 @@ func TestMiniWithoutJobRunsUntilTold(t *testing.T) {
 		t.Errorf("exit %d: %s", code, stderr.String())
 	}
 }
+
+// TestLayers: the file is weaker than the environment, that than options, and those than -D.
+func TestLayers(t *testing.T) {
+	dir := t.TempDir()
+	file := "rest:\n  port: 1001\n  bind-address: 127.0.0.2\nparallelism.default: 1\ntaskmanager.numberOfTaskSlots: 1\nstate.savepoints.dir: /from-file\n"
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(envConfDir, dir)
+	t.Setenv(envProperties, "rest.port: 1002\nparallelism.default: 2\ntaskmanager.numberOfTaskSlots: 2\n")
+	read := func(r role, args ...string) *Options {
+		t.Helper()
+		o, _, err := parse("x", r, nil, args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	if o := read(mini); o.RESTAddress != "127.0.0.2:1002" || len(o.Config.Settings()) != 5 {
+		t.Errorf("%s, %v", o.RESTAddress, o.Config.Settings())
+	}
+	if o := read(mini, "--rest-address", "127.0.0.3:1003"); o.RESTAddress != "127.0.0.3:1003" {
+		t.Error(o.RESTAddress)
+	}
+	if o := read(mini, "--rest-address", "127.0.0.3:1003", "-D", "rest.port=1004"); o.RESTAddress != "127.0.0.2:1004" {
+		t.Error(o.RESTAddress)
+	}
+	if o := read(taskManager); o.Slots != 2 || o.JobManagers != nil || o.RPCAddress != "" || o.RESTAddress != "127.0.0.1:0" {
+		t.Errorf("%+v", o)
+	}
+	if o := read(taskManager, "--slots", "3", "--jobmanager", "a:1,b:2"); o.Slots != 3 || strings.Join(o.JobManagers, " ") != "a:1 b:2" {
+		t.Errorf("%+v", o)
+	}
+	if o := read(taskManager, "--slots", "3", "-Dtaskmanager.numberOfTaskSlots=4"); o.Slots != 4 {
+		t.Errorf("%+v", o)
+	}
+	t.Setenv(envProperties, "parallelism.defalt: 2")
+	_, _, err := parse("x", mini, nil, nil)
+	if err == nil || !strings.Contains(err.Error(), "did you mean parallelism.default? ($RIVULET_PROPERTIES:1)") {
+		t.Errorf("got %v", err)
+	}
+	_, _, err = parse("x", mini, nil, []string{"--config-dir", filepath.Join(dir, "none")})
+	if err == nil || !strings.Contains(err.Error(), "config.yaml") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -30,6 +31,21 @@ func serveREST(ctx context.Context, o *Options, h *cluster.Host, log *slog.Logge
 	}
 	log.Info("REST is served", slog.String("address", "http://"+s.Address()))
 	return s.Run(ctx)
+}
+
+// serveHealth serves what a TaskManager tells of itself.
+func serveHealth(ctx context.Context, o *Options, t *cluster.TaskManager, log *slog.Logger) error {
+	if o.listener == nil {
+		return nil
+	}
+	log.Info("health and metrics are served", slog.String("address", "http://"+o.listener.Addr().String()))
+	ready := func() error {
+		if !t.Registered() {
+			return errors.New("no JobManager knows this TaskManager yet")
+		}
+		return nil
+	}
+	return rest.Health(ctx, o.listener, ready, map[string]http.Handler{"/metrics": prometheus.Handler(t.Metrics())}, log)
 }
 
 // roots are the directories below which requests may have savepoints written: the data directory and, as long as only this machine can ask, where its user keeps

@@ -33,7 +33,7 @@ type JobManagerConfig struct {
 	DataDir string
 	// Settings are Flink's options ("-D").
 	Settings []config.Setting
-	// Address is where TaskManagers find it, HOST:PORT; port 0 takes a free one, which is logged.
+	// Address is where TaskManagers find it, HOST:PORT; port 0 takes a free one, which is logged. Empty is what the settings say (jobmanager.rpc.*).
 	Address string
 	// MemoryLimit is the process's resident total in bytes (--memory); 0 grows with what it needs.
 	MemoryLimit int64
@@ -51,10 +51,19 @@ func RunJobManager(ctx context.Context, cfg JobManagerConfig) error {
 	if err != nil {
 		return err
 	}
-	network, err := networkOf(settings)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	network, err := networkOf(settings, config.JobManagerBindHost, config.JobManagerBindPort, cfg.Logger)
 	if err != nil {
 		return err
 	}
+	if cfg.Address == "" {
+		if cfg.Address, err = jobManagerAddress(settings); err != nil {
+			return err
+		}
+	}
+	warnOpen(cfg.Logger, network, cfg.Address)
 	at, err := openPlace(cfg.DataDir, nil, settings)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/fs"
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
 	"github.com/rivulet-io/rivulet/pkg/internal/storage"
 	"github.com/rivulet-io/rivulet/pkg/internal/task"
@@ -30,9 +31,9 @@ import (
 type TaskManagerConfig struct {
 	// Build makes the streams of the program that is linked in, under the arguments and options that come with a job; nil when there is none.
 	Build func(env *stream.Env) error
-	// JobManagers are the addresses, HOST:PORT, of all JobManagers that may lead.
+	// JobManagers are the addresses, HOST:PORT, of all JobManagers that may lead; none is what the settings say (jobmanager.rpc.*).
 	JobManagers []string
-	// Address is where others find it, HOST:PORT; empty is a free port of the address by which this machine reaches the JobManager.
+	// Address is where others find it, HOST:PORT; empty is what the settings say (taskmanager.host, taskmanager.rpc.port).
 	Address string
 	// Slots is how many slots it offers (1; taskmanager.numberOfTaskSlots comes before that).
 	Slots int
@@ -79,17 +80,23 @@ func NewTaskManager(cfg TaskManagerConfig) (*TaskManager, error) {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
-	if len(cfg.JobManagers) == 0 {
-		return nil, errors.New("no JobManager to register with")
+	var err error
+	if t.settings, err = config.New(cfg.Settings...); err != nil {
+		return nil, err
 	}
-	for _, a := range append(slices.Clone(cfg.JobManagers), cmp.Or(cfg.Address, cfg.JobManagers[0])) {
+	if len(cfg.JobManagers) == 0 {
+		address, err := jobManagerAddress(t.settings)
+		if err != nil {
+			return nil, err
+		}
+		t.cfg.JobManagers = []string{address}
+	}
+	for _, a := range append(slices.Clone(t.cfg.JobManagers), cmp.Or(cfg.Address, t.cfg.JobManagers[0])) {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			return nil, fmt.Errorf("address %q: want HOST:PORT, such as 127.0.0.1:6123", a)
 		}
 	}
-	var err error
-	t.settings, err = config.New(cfg.Settings...)
-	return t, err
+	return t, nil
 }
 
 // Metrics returns the metrics of the process.
@@ -104,20 +111,21 @@ func (t *TaskManager) Registered() bool { return t.tm.Registered() }
 // Run runs it; see RunTaskManager.
 func (t *TaskManager) Run(ctx context.Context) error {
 	logWarnings(t.settings, t.log)
-	network, err := networkOf(t.settings)
+	network, err := networkOf(t.settings, config.TaskManagerBindHost, config.TaskManagerBindPort, t.log)
 	if err != nil {
 		return err
 	}
-	address := t.cfg.Address
-	if address == "" {
-		host, err := t.reachableHost(ctx)
-		if ctx.Err() != nil {
-			return nil // it was not waited for any longer
-		}
-		if err != nil {
-			return err
-		}
-		address = net.JoinHostPort(host, "0")
+	address, err := t.address(ctx)
+	if ctx.Err() != nil {
+		return nil // it was not waited for any longer
+	}
+	if err != nil {
+		return err
+	}
+	warnOpen(t.log, network, address)
+	id, err := config.Get(t.settings, config.TaskManagerID)
+	if err != nil {
+		return err
 	}
 	slots := t.cfg.Slots
 	if slots <= 0 {
@@ -131,7 +139,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		return err
 	}
 	t.tm = taskmanager.New(taskmanager.Config{
-		ID: newID(), Network: network, Address: address, JobManagers: t.cfg.JobManagers, Slots: slots, Program: t.program,
+		ID: cmp.Or(id, newID()), Network: network, Address: address, JobManagers: t.cfg.JobManagers, Slots: slots, Program: t.program,
 		Storage:  storage.New(map[string]fs.FS{"file": fs.Local{}}, t.settings),
 		Exchange: taskmanager.NewExchange(exchange.Direct), ChannelBytes: channel, BufferBytes: buffer,
 		Registered: func(jobManager, address string) {
@@ -140,6 +148,16 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		Metrics: t.registry, Host: hostname(), Version: Version, Logger: t.log,
 	})
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		for ctx.Err() == nil {
+			watchMemory(ctx, t.cfg.MemoryLimit, t.registry, func(err error) {
+				t.log.Error("memory", slog.Any("err", err))
+				t.tm.Fail(base.Permanent(err))
+			})
+			wait(ctx, 5*time.Second) // until the tasks have ended and what they held is free
+		}
+		return nil
+	})
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	g.Go(func() error {
@@ -159,6 +177,27 @@ func newID() string {
 	return cmp.Or(hostname(), "localhost") + "-" + hex.EncodeToString(b[:])
 }
 
+// address is where others find it.
+func (t *TaskManager) address(ctx context.Context) (string, error) {
+	if t.cfg.Address != "" {
+		return t.cfg.Address, nil
+	}
+	host, err := config.Get(t.settings, config.TaskManagerHost)
+	if err != nil {
+		return "", err
+	}
+	port, err := config.Get(t.settings, config.TaskManagerPort)
+	if err != nil {
+		return "", err
+	}
+	if host == "" {
+		if host, err = t.reachableHost(ctx); err != nil {
+			return "", err
+		}
+	}
+	return net.JoinHostPort(host, fmt.Sprint(port)), nil
+}
+
 // reachableHost is the address of this machine by which it reaches a JobManager. It waits until the name of one of them is known.
 func (t *TaskManager) reachableHost(ctx context.Context) (string, error) {
 	said := ""
@@ -176,12 +215,17 @@ func (t *TaskManager) reachableHost(ctx context.Context) (string, error) {
 			said = err.Error()
 			t.log.Warn("JobManager is out of reach, trying on", slog.Any("err", err))
 		}
-		timer := time.NewTimer(time.Second)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
+		wait(ctx, time.Second)
+	}
+}
+
+// wait returns after d or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -158,6 +158,13 @@ func (c *Config) checkTogether() []error {
 	if i, m := mustGet(c, InitialBackoff), mustGet(c, MaxBackoff); i > m {
 		errs = append(errs, fmt.Errorf("%s: %q: want at most %s, which is %q", InitialBackoff.Name, FormatDuration(i), MaxBackoff.Name, FormatDuration(m)))
 	}
+	if mustGet(c, InternalTLS) {
+		for _, k := range []Key[string]{InternalCert, InternalKey, InternalCA} {
+			if mustGet(c, k) == "" {
+				errs = append(errs, fmt.Errorf("%s: is not set, but needed with %s", k.Name, InternalTLS.Name))
+			}
+		}
+	}
 	return errs
 }
 
@@ -207,6 +214,12 @@ func Get[T any](c *Config, k Key[T]) (T, error) {
 func IsSet[T any](c *Config, k Key[T]) bool {
 	_, set := c.value(k.Name)
 	return set
+}
+
+// Origin returns where a key was set (Setting.Origin); empty when it was not.
+func Origin[T any](c *Config, k Key[T]) string {
+	v, _ := c.value(k.Name)
+	return v.Origin
 }
 
 func (c *Config) value(name string) (Setting, bool) {

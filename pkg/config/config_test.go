@@ -130,3 +130,36 @@ func ExampleRedact() {
 	fmt.Println(Redact("dial kafka://me:hunter2@broker:9092/x?a=@b: refused, as was s3://bucket/a@b"))
 	// Output: dial kafka://******@broker:9092/x?a=@b: refused, as was s3://bucket/a@b
 }
+
+// TestParse plays testdata/file.txt: texts of config.yaml in, what is set and where out.
+func TestParse(t *testing.T) {
+	datadriven.RunTest(t, "testdata/file.txt", func(t *testing.T, d *datadriven.TestData) string {
+		settings, err := Parse([]byte(d.Input), "config.yaml")
+		var b strings.Builder
+		for _, s := range settings {
+			fmt.Fprintf(&b, "%s=%q (%s)\n", s.Key, s.Value, s.Origin)
+		}
+		if err == nil && d.Cmd == "load" {
+			_, err = New(settings...)
+		}
+		if err != nil {
+			fmt.Fprintf(&b, "%v\n", err)
+		}
+		return b.String()
+	})
+}
+
+// FuzzParse: no text makes it panic, and whatever it reads has a key and a line.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"a.b: c", "a:\n  b: 1\n  c: [x, y]", "a: &x 1\nb: *x", "? [a]\n: b", "a: {b: {c: }}", "- a", "<<: {a: 1}", "a: |\n  text\n", "\x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		settings, _ := Parse([]byte(text), "f")
+		for _, s := range settings {
+			if s.Key == "" || !strings.HasPrefix(s.Origin, "f:") {
+				t.Errorf("%+v", s)
+			}
+		}
+	})
+}

@@ -265,6 +265,62 @@ var (
 	}
 )
 
+// The processes of a cluster, and how they find each other.
+var (
+	JobManagerAddress = Key[string]{
+		Name: "jobmanager.rpc.address", Default: "127.0.0.1", Flink: "none", parse: parseText,
+		Doc: "The host by which TaskManagers find the JobManager; `--rpc-address` of a JobManager and `--jobmanager` of a TaskManager name host and port. A mini listens nowhere.",
+	}
+	JobManagerPort = Key[int]{
+		Name: "jobmanager.rpc.port", Default: 6123, parse: port,
+		Doc: "The port by which TaskManagers find the JobManager. 0 takes a free one, which the JobManager logs.",
+	}
+	JobManagerBindHost = Key[string]{
+		Name: "jobmanager.bind-host", parse: parseText,
+		Doc: "The address of this machine at which the JobManager listens for TaskManagers, such as `0.0.0.0`. Not set: jobmanager.rpc.address.",
+	}
+	JobManagerBindPort = Key[int]{
+		Name: "jobmanager.rpc.bind-port", Default: 0, Flink: "none", parse: port,
+		Doc: "The port at which the JobManager listens, where others find it at another one. 0: jobmanager.rpc.port.",
+	}
+	TaskManagerHost = Key[string]{
+		Name: "taskmanager.host", parse: parseText,
+		Doc: "The host by which the JobManager and other TaskManagers find a TaskManager. Not set: the address by which its machine reaches the JobManager.",
+	}
+	TaskManagerPort = Key[int]{
+		Name: "taskmanager.rpc.port", Default: 0, parse: port,
+		Doc: "The port by which others find a TaskManager, for calls and records. 0 takes a free one.",
+	}
+	TaskManagerBindHost = Key[string]{
+		Name: "taskmanager.bind-host", parse: parseText,
+		Doc: "The address of this machine at which a TaskManager listens, such as `0.0.0.0`. Not set: taskmanager.host.",
+	}
+	TaskManagerBindPort = Key[int]{
+		Name: "taskmanager.rpc.bind-port", Default: 0, Flink: "none", parse: port,
+		Doc: "The port at which a TaskManager listens, where others find it at another one. 0: taskmanager.rpc.port.",
+	}
+	TaskManagerID = Key[string]{
+		Name: "taskmanager.resource-id", parse: parseText,
+		Doc: "The name of a TaskManager, which no other of the cluster may have at the same time. Not set: the machine's name and a random number.",
+	}
+	InternalTLS = Key[bool]{
+		Name: "security.ssl.internal.enabled", Default: false, parse: parseBool,
+		Doc: "Encrypt what the processes of a cluster say and send to each other, and let only those take part that have a certificate of `security.ssl.internal.ca` (mutual TLS 1.3).",
+	}
+	InternalCert = Key[string]{
+		Name: "security.ssl.internal.cert", parse: parseText,
+		Doc: "The file of the certificate that this process shows to others, with those between it and the CA, in PEM. Files are read anew for each connection: no restart is needed when they change.",
+	}
+	InternalKey = Key[string]{
+		Name: "security.ssl.internal.key", parse: parseText,
+		Doc: "The file of the key of that certificate, in PEM.",
+	}
+	InternalCA = Key[string]{
+		Name: "security.ssl.internal.ca", parse: parseText,
+		Doc: "The file of the certificates that must have signed those of others, in PEM. It should sign for this cluster alone: host names are not looked at, as in Flink.",
+	}
+)
+
 // REST.
 var (
 	RestAddress = Key[string]{
@@ -359,6 +415,8 @@ var acted = [...]key{
 	&EtcdEndpoints, &EtcdLease, &EtcdUser, &EtcdPassword, &EtcdCA, &EtcdCert, &EtcdKey,
 	&TaskSlots, &ProcessMemory, &NetworkMemory, &HeartbeatInterval, &HeartbeatTimeout,
 	&HeartbeatFailureThreshold, &SlotRequestTimeout, &EvenlySpreadOutSlots, &CancellationInterval, &CancellationTimeout,
+	&JobManagerAddress, &JobManagerPort, &JobManagerBindHost, &JobManagerBindPort, &TaskManagerHost, &TaskManagerPort, &TaskManagerBindHost, &TaskManagerBindPort,
+	&TaskManagerID, &InternalTLS, &InternalCert, &InternalKey, &InternalCA,
 	&RestAddress, &RestPort, &RestBindAddress, &RestBindPorts, &RestStoreDuration, &WebRefreshInterval, &WebHistory,
 	&WebCheckpointsHistory, &WebExceptionHistory,
 	&S3AccessKey, &S3SecretKey, &S3SessionToken, &S3Endpoint, &S3Region, &S3PathStyle, &S3PartSize, &S3Attempts, &S3Timeout,

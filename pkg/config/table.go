@@ -2,8 +2,11 @@ package config
 
 import (
 	_ "embed"
+	"fmt"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 )
 
 // table is keys.txt: what becomes of the keys that no Key variable acts on. It is kept as text and searched line by
@@ -135,4 +138,31 @@ func distance(a, b string) int {
 		before, above, row = above, row, before
 	}
 	return above[len(b)]
+}
+
+// Defaults yields the keys that are acted on, in the order of the reference page, each with its default in the form in which it would be set; that is empty where
+// nothing is set.
+func Defaults(yield func(name, value string) bool) {
+	for _, k := range acted {
+		name, _ := k.names()
+		if own, _, _ := k.defaults(); !yield(name, shownDefault(own)) {
+			return
+		}
+	}
+}
+
+// shownDefault writes a default in the form in which it would be set; empty for one that stands for "not set".
+func shownDefault(v any) string {
+	switch v := v.(type) {
+	case time.Duration:
+		return FormatDuration(v)
+	case Bytes:
+		return v.String()
+	case []int:
+		return ""
+	}
+	if s := reflect.ValueOf(v); s.Kind() == reflect.String {
+		return s.String()
+	}
+	return fmt.Sprint(v)
 }

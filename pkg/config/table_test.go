@@ -8,10 +8,8 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -176,7 +174,14 @@ func reference() string {
 
 <!-- Made by go generate from pkg/config/keys.go and pkg/config/keys.txt. Do not edit. -->
 
-Options have Flink's names and are set with ` + "`-D key=value`" + `. Each of Flink's keys is acted on, accepted with a
+Options have Flink's names. They are set, in rising strength,
+
+* in ` + "`config.yaml`" + ` of the directory ` + "`--config-dir`" + ` or ` + "`$RIVULET_CONF_DIR`" + `, as in Flink: keys are written out (` + "`rest.port: 8081`" + `) or nested,
+* in the environment: ` + "`$RIVULET_PROPERTIES`" + ` has lines like that file's (as ` + "`$FLINK_PROPERTIES`" + ` of Flink's images),
+* by the process's own options, where there is one (` + "`--memory`, `--slots`, `--rest-address`" + `; ` + "`--help`" + ` lists them),
+* with ` + "`-D key=value`" + `.
+
+Each of Flink's keys is acted on, accepted with a
 warning, or refused with the reason; the older names are accepted too. A key that is not on this page is an error that
 names the nearest one. All problems are reported together, before anything starts.
 
@@ -239,20 +244,4 @@ names the nearest one. All problems are reported together, before anything start
 		}
 	}
 	return b.String()
-}
-
-// shownDefault writes a default in the form in which it would be set; empty for one that stands for "not set".
-func shownDefault(v any) string {
-	switch v := v.(type) {
-	case time.Duration:
-		return FormatDuration(v)
-	case Bytes:
-		return v.String()
-	case []int:
-		return ""
-	}
-	if s := reflect.ValueOf(v); s.Kind() == reflect.String {
-		return s.String()
-	}
-	return fmt.Sprint(v)
 }

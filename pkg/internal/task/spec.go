@@ -127,6 +127,8 @@ type Runner interface {
 	Run(ctx context.Context) error
 	// Cancel ends the task. Its operators are closed, not finished.
 	Cancel()
+	// Fail ends the task as FAILED with err.
+	Fail(err error)
 	// TriggerCheckpoint starts a checkpoint at a task without running producers.
 	TriggerCheckpoint(b *exchange.Barrier)
 	// NotifyCheckpoint tells the outcome of a checkpoint and how far commits are recorded.

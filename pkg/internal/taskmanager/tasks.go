@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -116,15 +117,22 @@ func (t *TaskManager) Tasks() []base.SubtaskID {
 
 // cancelAll cancels every task.
 func (t *TaskManager) cancelAll() {
-	t.mu.Lock()
-	tasks := make([]*running, 0, len(t.mu.tasks))
-	for _, ta := range t.mu.tasks {
-		tasks = append(tasks, ta)
-	}
-	t.mu.Unlock()
-	for _, ta := range tasks {
+	for _, ta := range t.running() {
 		t.cancel(ta)
 	}
+}
+
+// Fail ends every task as FAILED with err.
+func (t *TaskManager) Fail(err error) {
+	for _, ta := range t.running() {
+		ta.runner.Fail(err)
+	}
+}
+
+func (t *TaskManager) running() []*running {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Values(t.mu.tasks))
 }
 
 // numbered admits a call that changes something for a job, and makes it happen once.

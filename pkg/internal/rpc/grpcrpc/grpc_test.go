@@ -29,7 +29,18 @@ func (j *jobManager) Heartbeat(_ context.Context, r *rpcv1.HeartbeatRequest) (*r
 
 func serve(t *testing.T, n grpcrpc.Network, jm rpcv1.JobManagerServiceServer) (address string, stop func()) {
 	t.Helper()
-	l, err := n.Listen("")
+	return serveOn(t, n, "", jm)
+}
+
+// serveAt serves a JobManager that answers.
+func serveAt(t *testing.T, n grpcrpc.Network, at string) (address string, stop func()) {
+	t.Helper()
+	return serveOn(t, n, at, &jobManager{})
+}
+
+func serveOn(t *testing.T, n grpcrpc.Network, at string, jm rpcv1.JobManagerServiceServer) (address string, stop func()) {
+	t.Helper()
+	l, err := n.Listen(at)
 	if err != nil {
 		t.Fatal(err)
 	}
