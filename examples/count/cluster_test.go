@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -11,14 +12,36 @@ import (
 )
 
 // TestClusterExactlyOnce runs the job on a JobManager and TaskManagers of their own, which are killed with SIGKILL one after another, and the JobManager too.
-// The TaskManagers are given none of the job's arguments.
+// The TaskManagers are given none of the job's arguments. With TLS all certificates are replaced on the way.
 func TestClusterExactlyOnce(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { clusterExactlyOnce(t, func(string) []string { return nil }, func() {}) })
+	t.Run("tls", func(t *testing.T) {
+		dir := t.TempDir()
+		ca := program.NewCA(t, dir, "ca")
+		names := map[string]bool{}
+		secure := func(name string) []string {
+			names[name] = true
+			cert, key := ca.Issue(name, time.Now().Add(time.Hour))
+			return []string{"-D", "security.ssl.internal.enabled=true", "-D", "security.ssl.internal.cert=" + cert, "-D", "security.ssl.internal.key=" + key, "-D", "security.ssl.internal.ca=" + ca.File}
+		}
+		clusterExactlyOnce(t, secure, func() {
+			ca = program.NewCA(t, dir, "ca")
+			for name := range names {
+				ca.Issue(name, time.Now().Add(time.Hour))
+			}
+		})
+	})
+}
+
+// clusterExactlyOnce runs the job on a cluster; options are further ones of a process of that name, and change is called in the middle.
+func clusterExactlyOnce(t *testing.T, options func(name string) []string, change func()) {
 	broker := program.NewKafka(t, 3, "from", "out")
-	c := program.StartCluster(t, 0, "--bootstrap", broker.Address, "--from", "from", "-D", "execution.checkpointing.interval=50ms", "-D", "heartbeat.interval=200ms",
-		"-D", "heartbeat.timeout=1s", "-D", "restart-strategy.exponential-delay.initial-backoff=50ms", "-D", "parallelism.default=2")
-	tm := c.StartTaskManager("--slots", "2")
+	c := program.StartCluster(t, 0, append(options("jobmanager"), "--bootstrap", broker.Address, "--from", "from", "-D", "execution.checkpointing.interval=50ms",
+		"-D", "heartbeat.interval=200ms", "-D", "heartbeat.timeout=1s", "-D", "restart-strategy.exponential-delay.initial-backoff=50ms", "-D", "parallelism.default=2")...)
+	start := func() *program.Process { return c.StartTaskManager(options("taskmanager")...) }
+	first, second := start(), start()
 	out := broker.Consume("out")
-	const parts = 5
+	const parts = 6
 	for i := range parts {
 		batch := batch(i*perKey/parts, (i+1)*perKey/parts)
 		for _, r := range batch {
@@ -27,20 +50,30 @@ func TestClusterExactlyOnce(t *testing.T) {
 		broker.Produce(batch...)
 		out.Await("something more", func(rs []*kgo.Record) bool { return len(rs) > i*records/parts })
 		switch i {
-		case 0, 2:
-			tm.Kill()
-			tm = c.StartTaskManager("--slots", "2")
+		case 0:
+			first.Kill()
+			first = start()
 		case 1:
 			c.JobManager.Kill()
 			c.StartJobManager(c.Address)
+		case 2:
+			change()
+			second.Kill()
+			second = start()
+		case 3: // one leaves in peace: the other two go on
+			third := start()
+			third.Find("the third TaskManager is registered", `(msg=registered)`)
+			if code := first.Terminate(); code != 0 {
+				t.Errorf("the first TaskManager ended with %d", code)
+			}
+			first = third
 		}
 	}
 	out.Await("all", func(rs []*kgo.Record) bool { return len(rs) >= records })
-	if code := tm.Terminate(); code != 0 {
-		t.Errorf("the TaskManager ended with %d", code)
-	}
-	if code := c.JobManager.Terminate(); code != 0 {
-		t.Errorf("the JobManager ended with %d", code)
+	for what, p := range map[string]*program.Process{"first": first, "second": second, "JobManager": c.JobManager} {
+		if code := p.Terminate(); code != 0 {
+			t.Errorf("%s ended with %d", what, code)
+		}
 	}
 	seen := map[string]int{}
 	for _, r := range out.Records {
