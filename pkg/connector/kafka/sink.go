@@ -276,7 +276,7 @@ func (w *writer[T]) record() *kgo.Record {
 // produce writes what record returned last.
 func (w *writer[T]) produce(rec *kgo.Record) {
 	if w.txns != nil {
-		w.txns.count()
+		w.txns.count(rec.Topic)
 	}
 	w.cl.Produce(w.life, rec, w.slab.promise)
 }

@@ -48,6 +48,16 @@ type transaction struct {
 	committable
 	slot int
 	cl   *kgo.Client // nil when it is to be made anew
+	// topic is that of the first record.
+	topic string
+}
+
+// ends reports whether the client ends the transaction when it is asked to. In EndTransaction it looks for partitions that were written in its table of topics. It fills
+// that for a new topic only after it has handed the records on that waited for it; if they are acknowledged before, it finds none, and answers success without a word to
+// the broker (transaction version 1), or after an abort (version 2): a commit would be lost. All partitions of a topic get into the table at once.
+func (x *transaction) ends() bool {
+	leader, _, _ := x.cl.PartitionLeader(x.topic, 0)
+	return leader >= 0
 }
 
 func newTransactions(cfg *sinkConfig, ctx connector.WriterContext, refused func(error), hook kgo.Hook) *transactions {
@@ -102,9 +112,9 @@ func (t *transactions) begin() (*kgo.Client, error) {
 }
 
 // count counts a record of the open transaction.
-func (t *transactions) count() {
+func (t *transactions) count(topic string) {
 	if t.current.records++; t.current.records == 1 {
-		t.current.first = time.Now()
+		t.current.topic, t.current.first = topic, time.Now()
 		t.current.deadline = t.current.first.Add(t.cfg.txnTimeout)
 		t.running.Store(&committable{id: t.current.id, deadline: t.current.deadline})
 	}
@@ -211,6 +221,10 @@ func (t *transactions) commit(ctx context.Context, checkpoint int64) error {
 
 // finish commits one transaction, and retries until the answer is definitive.
 func (t *transactions) finish(ctx context.Context, x *transaction) error {
+	if x.cl != nil && !x.ends() {
+		x.cl.Close()
+		x.cl = nil
+	}
 	if x.cl != nil {
 		err := x.cl.EndTransaction(ctx, kgo.TryCommit)
 		if err == nil {
@@ -254,11 +268,16 @@ func (t *transactions) state() []byte {
 func (t *transactions) close() {
 	if x := t.current; x != nil && x.records > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		if err := x.cl.AbortBufferedRecords(ctx); err == nil {
+		err := x.cl.AbortBufferedRecords(ctx)
+		switch {
+		case err != nil:
+		case x.ends():
 			err = x.cl.EndTransaction(ctx, kgo.TryAbort)
-			if err != nil {
-				t.ctx.Logger.Debug("the open transaction was not aborted", slog.String("transaction", x.id), slog.Any("err", err))
-			}
+		default:
+			err = t.admin.fence(ctx, x.id, t.cfg.txnTimeout)
+		}
+		if err != nil {
+			t.ctx.Logger.Debug("the open transaction was not aborted", slog.String("transaction", x.id), slog.Any("err", err))
 		}
 		cancel()
 	}

@@ -325,6 +325,27 @@ func TestEmptyTransaction(t *testing.T) {
 	t.Run("version 1", func(t *testing.T) { onFake(t, f, kfake.MaxVersions(kversion.V3_6_0())) })
 }
 
+// TestClientThatForgot: a client whose table of topics is empty takes a transaction for one without records, and says that its commit succeeded. That is so for a moment after
+// the first records of a topic, and the commit must not be lost then.
+func TestClientThatForgot(t *testing.T) {
+	f := func(t *testing.T, b *broker) {
+		topic, prefix := b.setup()
+		w := open(t, b.newSink(topic, prefix), 0, 1)
+		for n := range int64(2) {
+			w.write(0, int(n)*5, int(n)*5+5)
+			w.prepare(n + 1)
+			kafka.Forget(w.Writer)
+			if err := w.Commit(t.Context(), n+1); err != nil {
+				t.Fatal(err)
+			}
+			w.Recorded(n + 1)
+		}
+		b.once(topic, 1, 10)
+	}
+	onBoth(t, f)
+	t.Run("version 1", func(t *testing.T) { onFake(t, f, kfake.MaxVersions(kversion.V3_6_0())) })
+}
+
 func TestIDsWaitForTheLedger(t *testing.T) {
 	f := func(t *testing.T, b *broker) {
 		topic, prefix := b.setup()
