@@ -73,8 +73,10 @@ func clusterOn(ctx context.Context, c options, s *server, program string, t *Tab
 			if _, err := admin.CreateTopic(ctx, 2, 1, nil, out); err != nil {
 				return err
 			}
-			job := []string{"--bootstrap", s.bootstrap, "--from", "keyed", "--to", out, "--guarantee", "at-least-once", "--log-level", "warn", "--rest-address", "off",
-				"--data-dir", filepath.Join(c.dir, "data-"+out+s.name), "-D", "parallelism.default=2", "-D", "execution.checkpointing.interval=1s"}
+			job := []string{
+				"--bootstrap", s.bootstrap, "--from", "keyed", "--to", out, "--guarantee", "at-least-once", "--log-level", "warn", "--rest-address", "off",
+				"--data-dir", filepath.Join(c.dir, "data-"+out+s.name), "-D", "parallelism.default=2", "-D", "execution.checkpointing.interval=1s",
+			}
 			processes := [][]string{job}
 			if where == "cluster" {
 				address, err := freeAddress()
