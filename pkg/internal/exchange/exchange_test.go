@@ -14,6 +14,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
+	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
 )
 
 // rows is a batch: numbers, and how much they weigh together.
@@ -81,8 +82,11 @@ func (e *end) AwaitSpace() bool {
 
 func (e *end) Fail(err error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.err = err
+	if e.err == nil {
+		e.err = err
+	}
+	e.mu.Unlock()
+	e.Wake()
 }
 
 func (*end) Ends(id exchange.ChannelID) (producer, consumer string) {
@@ -125,23 +129,37 @@ func (e *end) next(g *exchange.Gate, unblock func()) (exchange.Element, int) {
 	}
 }
 
-var fabrics = map[string]exchange.Fabric{"direct": exchange.Direct, "serialized": exchange.Serialized}
+var fabrics = map[string]exchange.Fabric{"direct": exchange.Direct, "serialized": exchange.Serialized, "remote": remote}
+
+// remote is what the tests call hand-overs between two processes.
+const remote exchange.Fabric = -1
+
+// two returns the networks of a producer and of a consumer: on most fabrics that is one.
+func two(t *testing.T, f exchange.Fabric) (producer, consumer *process) {
+	if f != remote {
+		p := &process{Network: exchange.NewNetwork(f)}
+		return p, p
+	}
+	m := grpcrpc.NewMemory()
+	return join(t, m, "tm-1"), join(t, m, "tm-2")
+}
 
 // TestOrder sends numbers and barriers from several producers to several consumers, each of which blocks and unblocks channels as it likes.
 func TestOrder(t *testing.T) {
 	for name, fabric := range fabrics {
 		t.Run(name, func(t *testing.T) {
 			const producers, consumers, elements = 3, 2, 500
-			net, typ := exchange.NewNetwork(fabric), &rowsType{}
+			from, to := two(t, fabric)
+			typ := &rowsType{}
 			var all sync.WaitGroup
 			for p := range producers {
 				all.Go(func() {
 					e, r := newEnd(), rand.New(rand.NewPCG(uint64(p), 1))
 					var chans []exchange.WriterChannel
 					for c := range consumers {
-						chans = append(chans, exchange.WriterChannel{ID: id(p, c)})
+						chans = append(chans, exchange.WriterChannel{ID: id(p, c), Place: from.sees(to)})
 					}
-					w := openWriter(t, net, chans, typ, 1000, e)
+					w := openWriter(t, from.Network, chans, typ, 1000, e)
 					for i := range int64(elements) {
 						for c := range consumers {
 							w.Send(c, &rows{n: []int64{2 * i, int64(p)}, bytes: 1 + r.IntN(2000)})
@@ -157,9 +175,9 @@ func TestOrder(t *testing.T) {
 					e, r := newEnd(), rand.New(rand.NewPCG(uint64(c), 2))
 					var chans []exchange.GateChannel
 					for p := range producers {
-						chans = append(chans, exchange.GateChannel{ID: id(p, c), Input: p})
+						chans = append(chans, exchange.GateChannel{ID: id(p, c), Input: p, Place: to.sees(from), Type: typ})
 					}
-					g := openGate(t, net, chans, 1000, e)
+					g := openGate(t, to.Network, chans, 1000, e)
 					var last [producers]int64
 					blocked := map[int]bool{}
 					for i := range last {
@@ -204,11 +222,11 @@ func TestOrder(t *testing.T) {
 				})
 			}
 			all.Wait()
-			if n := net.Open(); n != 0 {
+			if n := from.Open() + to.Open(); n != 0 {
 				t.Errorf("%d channels are left", n)
 			}
 			want := int64(producers * consumers * elements)
-			if fabric == exchange.Serialized {
+			if fabric != exchange.Direct {
 				want *= 2 // what was encoded, and what was decoded
 			}
 			if n := typ.released.Load(); n != want {

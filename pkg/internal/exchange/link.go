@@ -40,8 +40,9 @@ type link struct {
 	address string // of the other end
 	// wake has room for one token: the sender looks at everything again.
 	wake chan struct{}
-	// broken is closed when the link has broken.
+	// broken is closed when the link has broken; cancel ends what the end that dials is at then.
 	broken chan struct{}
+	cancel context.CancelFunc
 	parts  []*[]byte // the sender's
 
 	mu struct {
@@ -76,7 +77,7 @@ type asked struct {
 type pair struct{ here, there string }
 
 func newLink(n *Network, p pair, address string) *link {
-	l := &link{network: n, pair: p, address: address, wake: make(chan struct{}, 1), broken: make(chan struct{})}
+	l := &link{network: n, pair: p, address: address, wake: make(chan struct{}, 1), broken: make(chan struct{}), cancel: func() {}}
 	l.mu.in, l.mu.unasked, l.mu.asked, l.mu.waiting = map[uint32]*channel{}, map[ChannelID]*channel{}, map[uint32]*asked{}, map[ChannelID]*asked{}
 	return l
 }
@@ -201,8 +202,21 @@ func (l *link) run(ctx context.Context, network grpcrpc.Network) {
 		l.fail(err)
 		return
 	}
-	l.fail(l.serve(ctx, s))
+	if l.claim() {
+		l.fail(l.serve(ctx, s))
+	}
 	_ = s.Close() // what it says has been said: the link has broken
+}
+
+// claim says that the link is up; false means that it is already, or has broken. Who claims it serves it.
+func (l *link) claim() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.up || l.mu.left {
+		return false
+	}
+	l.mu.up = true
+	return true
 }
 
 // connect tries for connectTimeout. What is at the address must be the other end, and answer in time.
@@ -214,16 +228,13 @@ func (l *link) connect(ctx context.Context, network grpcrpc.Network) (*grpcrpc.S
 		case err == nil:
 			return s, nil
 		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
+			return nil, l.failure()
 		case base.ClassOf(err) != base.ClassRestart || !time.Now().Add(connectPause).Before(deadline):
 			return nil, err
 		}
 		timer := time.NewTimer(connectPause)
 		select {
 		case <-timer.C:
-		case <-l.broken:
-			timer.Stop()
-			return nil, l.failure()
 		case <-ctx.Done():
 			timer.Stop()
 		}
@@ -266,9 +277,6 @@ func (l *link) sayHello(s *grpcrpc.Stream) error {
 
 // serve sends until the link breaks, with the receiver beside it, and returns why it broke. The receiver ends with the stream.
 func (l *link) serve(ctx context.Context, s *grpcrpc.Stream) error {
-	l.mu.Lock()
-	l.mu.up = !l.mu.left
-	l.mu.Unlock()
 	l.network.all.Go(func() { l.fail(l.receive(s)) })
 	for {
 		parts, err := l.collect()
@@ -303,12 +311,6 @@ func (l *link) failureIn(d time.Duration) error {
 	case <-timer.C:
 		return nil
 	}
-}
-
-func (l *link) isUp() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.mu.up
 }
 
 // channels appends those of the link.
@@ -595,6 +597,7 @@ func (l *link) fail(err error) {
 	l.mu.Unlock()
 	l.network.forget(l)
 	close(l.broken)
+	l.cancel()
 	for _, c := range channels {
 		l.failChannel(c, err)
 	}

@@ -59,9 +59,7 @@ type Network struct {
 // host is a TaskManager of this process.
 type host struct {
 	address string
-	network grpcrpc.Network
-	ctx     context.Context // ends with Leave; nil before Join
-	cancel  context.CancelCauseFunc
+	network grpcrpc.Network // nil before Join
 }
 
 // NewNetwork returns an empty network.
@@ -82,9 +80,7 @@ func (n *Network) Host(taskManager string) {
 func (n *Network) Join(taskManager, address string, network grpcrpc.Network) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	h := &host{address: address, network: network}
-	h.ctx, h.cancel = context.WithCancelCause(context.Background())
-	n.hosts[taskManager] = h
+	n.hosts[taskManager] = &host{address: address, network: network}
 }
 
 var errLeft = errors.New("the task manager leaves")
@@ -92,7 +88,6 @@ var errLeft = errors.New("the task manager leaves")
 // Leave breaks the links of a TaskManager of this process and waits for their goroutines. Its tasks and its server have ended.
 func (n *Network) Leave(taskManager string) {
 	n.mu.Lock()
-	h := n.hosts[taskManager]
 	delete(n.hosts, taskManager)
 	var links []*link
 	for p, l := range n.links {
@@ -101,9 +96,6 @@ func (n *Network) Leave(taskManager string) {
 		}
 	}
 	n.mu.Unlock()
-	if h != nil && h.cancel != nil {
-		h.cancel(errLeft)
-	}
 	for _, l := range links {
 		l.fail(errLeft)
 	}
@@ -138,13 +130,15 @@ func (n *Network) link(p Place) (*link, error) {
 		return l, nil
 	}
 	h := n.hosts[p.Here]
-	if h == nil || h.ctx == nil {
+	if h == nil || h.network == nil {
 		return nil, fmt.Errorf("%w: task manager %s has not joined", ErrLink, p.Here)
 	}
 	l := newLink(n, key, p.Address)
 	n.links[key] = l
 	if key.dials() {
-		n.all.Go(func() { l.run(h.ctx, h.network) })
+		var ctx context.Context
+		ctx, l.cancel = context.WithCancel(context.Background())
+		n.all.Go(func() { l.run(ctx, h.network) })
 	}
 	return l, nil
 }
@@ -167,27 +161,29 @@ func (n *Network) Accept(ctx context.Context, s *grpcrpc.Stream) error {
 	key := pair{here: h.to, there: h.from}
 	n.mu.Lock()
 	switch own := n.hosts[h.to]; {
-	case own == nil || own.ctx == nil:
+	case own == nil || own.network == nil:
 		err = fmt.Errorf("task manager %s is not here", h.to)
 	case key.dials():
 		err = fmt.Errorf("%w: task manager %s connects to %s, and not the other way round", errFrame, h.to, h.from)
 	}
-	old := n.links[key]
 	n.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if old != nil && old.isUp() {
-		old.fail(fmt.Errorf("task manager %s has connected anew", h.from))
+	var l *link
+	for {
+		if l, err = n.link(Place{Here: h.to, There: h.from, Address: h.address}); err != nil {
+			return err
+		}
+		if l.claim() {
+			break
+		}
+		// Nobody connects to whom it is connected: that end of the old link has gone, and this one has not heard of it.
+		l.fail(fmt.Errorf("task manager %s has connected anew", h.from))
 	}
-	l, err := n.link(Place{Here: h.to, There: h.from, Address: h.address})
-	if err != nil {
-		return err
+	if err = l.sayHello(s); err == nil {
+		err = l.serve(ctx, s)
 	}
-	if err := l.sayHello(s); err != nil {
-		return err
-	}
-	err = l.serve(ctx, s)
 	l.fail(err)
 	return err
 }
