@@ -38,6 +38,7 @@ var suites = []suite{
 	{"recovery", "kill -9 under load and a new start, exactly once", recovery},
 	{"cluster", "a job in mini against the same on a JobManager and two TaskManagers", clusterSuite},
 	{"engine", "a generator through map, filter, keyBy and a sum, without Kafka", engine},
+	{"exchange", "32 KB batches of 200-byte records from one process to another, against raw TCP frames", exchangeSuite},
 }
 
 func main() {

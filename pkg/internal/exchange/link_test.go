@@ -122,7 +122,10 @@ func TestRemoteElements(t *testing.T) {
 					}
 					var want []string
 					for _, e := range []exchange.Element{
-						{Kind: exchange.KindWatermark, Watermark: 5}, {Kind: exchange.KindBatch}, {Kind: exchange.KindBarrier}, {Kind: exchange.KindIdle, Idle: true},
+						{Kind: exchange.KindWatermark, Watermark: 5},
+						{Kind: exchange.KindBatch},
+						{Kind: exchange.KindBarrier},
+						{Kind: exchange.KindIdle, Idle: true},
 						{Kind: exchange.KindIdle}, {Kind: exchange.KindWatermark, Watermark: event.Max}, {Kind: exchange.KindEndOfData, Drain: true}, {Kind: exchange.KindEnd},
 					} {
 						want = append(want, fmt.Sprint(int(e.Kind), " ", e.Watermark, " ", e.Idle, " ", e.Drain))
@@ -332,9 +335,8 @@ func TestLateFrames(t *testing.T) {
 // cable is a network whose connections can be cut, and frozen: then what is written is lost and nothing is read, as if the other host had gone.
 type cable struct {
 	*grpcrpc.Memory
-	mu     sync.Mutex
-	conns  []*wire
-	frozen bool
+	mu    sync.Mutex
+	conns []*wire
 }
 
 type wire struct {
@@ -455,7 +457,7 @@ func TestBrokenLink(t *testing.T) {
 				// The next attempt has a new connection.
 				x := id(0, 0)
 				x.SourceAttempt = 1
-				w, we = a.sender(t, b, x, typ)
+				w, _ = a.sender(t, b, x, typ)
 				g, ge = b.receiver(t, a, x, typ)
 				w.Send(0, &rows{n: []int64{7}})
 				if e, _ := ge.next(g, func() {}); e.Batch.(*rows).n[0] != 7 {
