@@ -33,6 +33,14 @@ type Type interface {
 	NewRouter(spec RouterSpec) Router
 }
 
+// Adopter is a Type whose batches may keep the bytes that they were read from.
+type Adopter interface {
+	// Adopts reports whether Adopt saves a copy.
+	Adopts() bool
+	// Adopt is Decode, of bytes that nobody else uses afterwards.
+	Adopt(src []byte) (Batch, error)
+}
+
 // Partitioning says which channel of an edge gets a record.
 type Partitioning int
 

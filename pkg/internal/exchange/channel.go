@@ -12,6 +12,9 @@ import (
 // leastBytes is what a channel may hold at first, and at least, unless its limit is lower.
 const leastBytes = 32 << 10
 
+// mostQueued is what waits for credit at a producer's end at most.
+const mostQueued = 4 * leastBytes
+
 // controlBytes is what an element without records weighs.
 const controlBytes = credit.Least
 
@@ -40,12 +43,12 @@ type channel struct {
 	index    int // in the gate
 
 	// Between processes:
-	place Place
 	link  *link // set before anybody else sees the channel, as is number at the consumer's end
 	owner owner // mu guards it; nil when the task at this end has ended
 	since time.Time
 
 	// At the consumer's end:
+	adopt  Adopter       // nil if the type adopts nothing
 	window credit.Window // mu guards it
 	opened bool          // the producer is there; link.mu guards it
 	grants int64         // what is to be granted; link.mu guards it
@@ -53,6 +56,7 @@ type channel struct {
 	// At the producer's end:
 	asked     bool           // the consumer is there; mu guards it
 	number    uint32         // the consumer's; set with asked
+	most      int64          // bounds limit
 	balance   credit.Balance // mu guards it
 	ended     bool           // KindEnd is, or was, queued; mu guards it
 	scheduled bool           // it is in link.mu.ready; link.mu guards it
@@ -218,7 +222,13 @@ func (c *channel) mayTakeLocked() bool {
 func (c *channel) granted(bytes int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.grantedLocked(bytes)
 	return c.balance.Granted(bytes) && c.n > 0
+}
+
+// grantedLocked lets wait here what is about a portion of the consumer's window: so the producer fills one while the other is sent.
+func (c *channel) grantedLocked(bytes int64) {
+	c.limit.Store(min(max(bytes, leastBytes), c.most))
 }
 
 // receive queues what came from another process.
@@ -275,7 +285,11 @@ func (c *channel) popLocked() (e Element, wake func()) {
 	c.n--
 	c.bytes -= e.Size
 	c.queued.Store(int64(c.bytes))
-	if c.waiting && int64(c.bytes) < c.limit.Load() {
+	limit := c.limit.Load()
+	if c.most > 0 {
+		limit = (limit + 1) / 2 // what is sent is sent in turns: the producer need not wake for each
+	}
+	if c.waiting && int64(c.bytes) < limit {
 		c.waiting = false
 		wake = c.wakeProd
 	}

@@ -159,8 +159,8 @@ func appendControl(dst []byte, channel uint32, e *Element) []byte {
 	return endFrame(dst, from)
 }
 
-// readFrame reads the next frame of a message. A batch comes in a buffer of the pool.
-func readFrame(src grpcrpc.Frames, pool *bufferPool) (f frame, err error) {
+// readFrame reads the next frame of a message. A batch comes in what buffer returns for its channel.
+func readFrame(src grpcrpc.Frames, buffer func(channel uint32, length int) *[]byte) (f frame, err error) {
 	var h [headerBytes]byte
 	if n := src.Remaining(); n < headerBytes {
 		return f, fmt.Errorf("%w: %d bytes are left, a header has %d", errFrame, n, headerBytes)
@@ -186,13 +186,10 @@ func readFrame(src grpcrpc.Frames, pool *bufferPool) (f frame, err error) {
 	}
 	f.bytes = int(n)
 	if f.kind == frameBatch {
-		f.batch = pool.Get(headerBytes + f.bytes)
+		f.batch = buffer(f.channel, headerBytes+f.bytes)
 		copy(*f.batch, h[:])
-		if _, err := io.ReadFull(src, (*f.batch)[headerBytes:]); err != nil {
-			pool.Put(f.batch)
-			return f, err
-		}
-		return f, nil
+		_, err := io.ReadFull(src, (*f.batch)[headerBytes:])
+		return f, err
 	}
 	p := content{src: src, left: f.bytes}
 	f.read(&p)

@@ -19,6 +19,8 @@ type message struct{ *bytes.Reader }
 
 func (m message) Remaining() int { return m.Len() }
 
+func (p *bufferPool) buffer(_ uint32, length int) *[]byte { return p.Get(length) }
+
 // write writes a frame again.
 func write(f *frame) []byte {
 	switch f.kind {
@@ -69,7 +71,7 @@ func TestFrames(t *testing.T) {
 	}
 	src, pool := message{bytes.NewReader(all)}, &bufferPool{}
 	for _, s := range samples {
-		got, err := readFrame(src, pool)
+		got, err := readFrame(src, pool.buffer)
 		if err != nil {
 			t.Fatalf("kind %d: %v", s.frame.kind, err)
 		}
@@ -84,7 +86,7 @@ func TestFrames(t *testing.T) {
 	for n := range all {
 		src := message{bytes.NewReader(all[:n])}
 		for src.Len() > 0 {
-			if _, err := readFrame(src, pool); err != nil {
+			if _, err := readFrame(src, pool.buffer); err != nil {
 				if !errors.Is(err, errFrame) {
 					t.Errorf("cut at %d: %v", n, err)
 				}
@@ -103,14 +105,14 @@ func FuzzFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		src, pool := message{bytes.NewReader(b)}, &bufferPool{}
 		for src.Len() > 0 {
-			x, err := readFrame(src, pool)
+			x, err := readFrame(src, pool.buffer)
 			if err != nil {
 				if !errors.Is(err, errFrame) {
 					t.Fatal(err)
 				}
 				return
 			}
-			again, err := readFrame(message{bytes.NewReader(write(&x))}, pool)
+			again, err := readFrame(message{bytes.NewReader(write(&x))}, pool.buffer)
 			if err != nil {
 				t.Fatalf("%+v: %v", x, err)
 			}

@@ -63,6 +63,9 @@ func (n *Network) OpenGate(channels []GateChannel, limit int, host GateHost) (*G
 		if n.remote(ch.Place) {
 			c, err := n.connectRemote(ch.ID, ch.Place, limit, host, func(l *link, c *channel) bool {
 				c.gate, c.index = g, i
+				if a, ok := ch.Type.(Adopter); ok && a.Adopts() {
+					c.adopt = a
+				}
 				return l.openConsumer(c)
 			})
 			if err != nil {
@@ -147,11 +150,19 @@ func (g *Gate) Next() (e Element, from int, ok bool) {
 // decode makes a batch of the frame that came from another process.
 func (g *Gate) decode(e *Element, i int) (err error) {
 	b := (*e.encoded)[headerBytes:]
-	if e.Batch, err = g.types[i].Decode(b); err != nil {
+	adopt := g.channels[i].adopt
+	if adopt != nil {
+		e.Batch, err = adopt.Adopt(b)
+	} else {
+		e.Batch, err = g.types[i].Decode(b)
+	}
+	if err != nil {
 		err = fmt.Errorf("%s: read a batch of %d bytes of %s: %w", g.channels[i].id, len(b), g.types[i].Name(), err)
 	}
-	invariant.Mangle(b)
-	g.network.pool.Put(e.encoded)
+	if adopt == nil {
+		invariant.Mangle(b)
+		g.network.pool.Put(e.encoded)
+	}
 	e.encoded = nil
 	return err
 }

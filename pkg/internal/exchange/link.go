@@ -416,13 +416,14 @@ func (l *link) collect() ([]*[]byte, error) {
 
 // receive hands out what comes, until the stream ends.
 func (l *link) receive(s *grpcrpc.Stream) error {
+	buffer := l.buffer // made once
 	for {
 		m, err := s.Receive()
 		if err != nil {
 			return err
 		}
 		for m.Remaining() > 0 {
-			f, err := readFrame(m, &l.network.pool)
+			f, err := readFrame(m, buffer)
 			if err == nil {
 				err = l.handle(&f)
 			}
@@ -431,6 +432,18 @@ func (l *link) receive(s *grpcrpc.Stream) error {
 			}
 		}
 	}
+}
+
+// buffer returns where the bytes of a batch go: one that adopts them has them for ever.
+func (l *link) buffer(channel uint32, length int) *[]byte {
+	l.mu.Lock()
+	c := l.mu.in[channel]
+	l.mu.Unlock()
+	if c != nil && c.adopt != nil {
+		b := make([]byte, length)
+		return &b
+	}
+	return l.network.pool.Get(length)
 }
 
 func (l *link) handle(f *frame) error {

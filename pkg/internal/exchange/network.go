@@ -194,7 +194,7 @@ func (n *Network) hearHello(s *grpcrpc.Stream) (hello, error) {
 	if err != nil {
 		return hello{}, err
 	}
-	f, err := readFrame(m, &n.pool)
+	f, err := readFrame(m, func(_ uint32, length int) *[]byte { return n.pool.Get(length) })
 	switch {
 	case err != nil:
 		return hello{}, err
@@ -242,7 +242,7 @@ func (n *Network) connect(id ChannelID, limit int) *channel {
 
 // connectRemote returns this end of a channel whose other end is in another process.
 func (n *Network) connectRemote(id ChannelID, place Place, limit int, owner owner, open func(*link, *channel) bool) (*channel, error) {
-	c := &channel{id: id, place: place, owner: owner}
+	c := &channel{id: id, owner: owner}
 	c.limit.Store(int64(min(limit, leastBytes)))
 	for {
 		l, err := n.link(place)

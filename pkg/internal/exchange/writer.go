@@ -47,7 +47,10 @@ func (n *Network) OpenWriter(channels []WriterChannel, typ Type, limit int, host
 			w.channels = append(w.channels, n.connect(ch.ID, limit))
 			continue
 		}
-		c, err := n.connectRemote(ch.ID, ch.Place, limit, host, (*link).openProducer)
+		c, err := n.connectRemote(ch.ID, ch.Place, limit, host, func(l *link, c *channel) bool {
+			c.most = int64(min(limit, mostQueued))
+			return l.openProducer(c)
+		})
 		if err != nil {
 			w.Close()
 			return nil, err

@@ -143,7 +143,15 @@ func (t *Type[T]) Encode(dst []byte, x exchange.Batch) ([]byte, error) {
 }
 
 // Decode reads what Encode wrote. All strings of the batch share one copy of src.
-func (t *Type[T]) Decode(src []byte) (exchange.Batch, error) {
+func (t *Type[T]) Decode(src []byte) (exchange.Batch, error) { return t.decode(src, false) }
+
+// Adopts says that values may refer to bytes (exchange.Adopter).
+func (t *Type[T]) Adopts() bool { return t.fixed == 0 }
+
+// Adopt is Decode without the copy.
+func (t *Type[T]) Adopt(src []byte) (exchange.Batch, error) { return t.decode(src, true) }
+
+func (t *Type[T]) decode(src []byte, ours bool) (exchange.Batch, error) {
 	n, w := binary.Uvarint(src)
 	if w <= 0 || n == 0 || n > maxBatch || len(src) < w+1 {
 		return nil, fmt.Errorf("%w: count", errBatch)
@@ -174,8 +182,10 @@ func (t *Type[T]) Decode(src []byte) (exchange.Batch, error) {
 	default:
 		return fail(fmt.Errorf("%w: flag %d", errBatch, flag))
 	}
-	if t.fixed == 0 {
-		src = append(make([]byte, 0, len(src)), src...)
+	if t.fixed == 0 && !ours {
+		own := make([]byte, len(src)) // these two lines are one operation for the compiler, which clears nothing
+		copy(own, src)
+		src = own
 	}
 	for i := range int(n) {
 		if i < cap(b.Values) {

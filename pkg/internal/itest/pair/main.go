@@ -72,6 +72,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "pair: want one argument, producer or consumer, behind the flags")
 		os.Exit(2)
 	}
+	debug.SetGCPercent(400) // as a TaskManager does
 	r, err := run(context.Background(), a)
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(r)

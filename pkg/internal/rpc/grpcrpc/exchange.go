@@ -19,8 +19,6 @@ import (
 const (
 	// MaxFrames is how many bytes of frames one message may hold: what is left of maxMessageBytes is for protobuf's tag and length.
 	MaxFrames = maxMessageBytes - 16
-	// exchangeBufferBytes is what the connection of an exchange holds for reading and for writing: four HTTP/2 frames.
-	exchangeBufferBytes = 64 << 10
 	// keepaliveTime after which a silent connection is asked for a sign of life, which has keepaliveTimeout: a peer whose host is gone is found within their sum.
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
@@ -157,7 +155,7 @@ func (s *Server) Exchange(accept func(ctx context.Context, s *Stream) error) {
 
 // DialExchange opens an exchange with the process at an address, over a connection of its own. The stream ends with ctx.
 func DialExchange(ctx context.Context, n Network, address string) (*Stream, error) {
-	c, err := dial(n, address, grpc.WithDisableRetry(), grpc.WithReadBufferSize(exchangeBufferBytes), grpc.WithWriteBufferSize(exchangeBufferBytes),
+	c, err := dial(n, address, grpc.WithDisableRetry(),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}))
 	if err != nil {
 		return nil, err
