@@ -108,7 +108,7 @@ func (j *JobManager) newMaster(r *reign, sub Submission, id base.JobID, record *
 	}
 	root := j.cfg.CheckpointDir
 	if m.chk.Dir != "" {
-		root = m.chk.Dir
+		root = URI(m.chk.Dir)
 	}
 	m.dir = join(root, id.String())
 	m.settings = settingsMap(m.graph, sub.Config)
