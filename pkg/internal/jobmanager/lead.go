@@ -108,10 +108,13 @@ func (j *JobManager) rule(ctx, serving context.Context, lead ha.Leadership) (aga
 	j.log.Info("this JobManager leads", slog.Int64("epoch", int64(lead.Epoch())))
 	j.once.Do(func() { close(j.ready) })
 
-	led := make(chan error, 1) // its one result
-	go func() { led <- j.begin(r) }()
-	var failed error
-	begun := led
+	var begin errgroup.Group
+	begun := make(chan error, 1) // its one result
+	begin.Go(func() error {
+		err := j.begin(r)
+		begun <- err
+		return err
+	})
 	for waiting := true; waiting; {
 		select {
 		case <-ctx.Done():
@@ -120,8 +123,8 @@ func (j *JobManager) rule(ctx, serving context.Context, lead ha.Leadership) (aga
 			waiting = false
 		case <-lead.Lost():
 			again, waiting = true, false
-		case failed = <-begun:
-			begun, waiting = nil, failed == nil
+		case err := <-begun:
+			waiting = err == nil // what failed is returned below
 		}
 	}
 	if again {
@@ -137,29 +140,23 @@ func (j *JobManager) rule(ctx, serving context.Context, lead ha.Leadership) (aga
 	} else {
 		j.Suspend()
 	}
-	if begun != nil {
-		<-begun
-	}
+	err = begin.Wait()
 	j.mu.Lock()
 	j.reign = nil
 	j.mu.Unlock()
-	return again, errors.Join(failed, lead.Resign())
+	return again && err == nil, errors.Join(err, lead.Resign())
 }
 
 // begin starts the jobs of a reign.
 func (j *JobManager) begin(r *reign) error {
-	if err := j.recover(r); err != nil {
-		if r.ctx.Err() != nil {
-			return nil // it was over before it had begun
-		}
-		return fmt.Errorf("recover the jobs: %w", err)
+	err := j.recover(r)
+	if err != nil {
+		err = fmt.Errorf("recover the jobs: %w", err)
+	} else if j.cfg.Led != nil {
+		err = j.cfg.Led(r.ctx)
 	}
-	if j.cfg.Led == nil {
-		return nil
-	}
-	err := j.cfg.Led(r.ctx)
 	if r.ctx.Err() != nil {
-		return nil
+		err = nil // it was over before: that is why
 	}
 	return err
 }
@@ -253,6 +250,14 @@ func (r *reign) mayDecide() error {
 		return fmt.Errorf("the store of high availability is out of reach: %w, or cannot know that it does", ErrSuspended)
 	}
 	return nil
+}
+
+// mayOrder returns an error when a job that runs cannot be given orders now: what comes of them could not be recorded.
+func (m *master) mayOrder() error {
+	if m.hasEnded() {
+		return nil // it says so itself
+	}
+	return m.reign.mayDecide()
 }
 
 // await waits until the reign may decide.

@@ -128,6 +128,9 @@ func (j *JobManager) Cancel(id base.JobID) error {
 	if err != nil {
 		return err
 	}
+	if err := m.mayOrder(); err != nil {
+		return err
+	}
 	m.ask(func() {
 		if err = m.exec.Cancelable(); err == nil {
 			m.step(execution.Cancel{})
@@ -174,6 +177,9 @@ func (j *JobManager) trigger(id base.JobID, request string, kind snapshotv1.Kind
 	if err != nil {
 		return "", err
 	}
+	if err := m.mayOrder(); err != nil {
+		return "", err
+	}
 	m.ask(func() { request, err = m.trigger(request, kind, drain, full, dir) })
 	return request, err
 }
@@ -198,6 +204,9 @@ func (j *JobManager) Request(id base.JobID, request string) (Request, error) {
 
 // Dispose deletes a savepoint, by the URI of its directory. What is no savepoint, or what a job here needs, is not deleted.
 func (j *JobManager) Dispose(ctx context.Context, dir string) error {
+	if err := j.mayDecide(); err != nil {
+		return err // another leader's job may need it
+	}
 	s, err := j.cfg.Storage.Load(ctx, dir)
 	if err != nil {
 		return fmt.Errorf("%s: %w", dir, err)

@@ -115,14 +115,13 @@ func (r *request) taskManagerThreadDump() (any, error) {
 // live says that the process answers.
 func (r *request) live() (any, error) { return text("ok\n"), nil }
 
-// readiness says whether the process does its work: its JobManager leads.
+// readiness says whether the process does its work: its JobManager leads, or stands by and passes requests on to the one that does.
 func (r *request) readiness() (any, error) {
-	select {
-	case <-r.s.cfg.JobManager.Ready():
-		return text("ok\n"), nil
-	default:
-		return nil, failuref(http.StatusServiceUnavailable, "The JobManager does not lead yet.")
+	leader, own := r.s.cfg.JobManager.CurrentLeader()
+	if !own && leader.ID == "" {
+		return nil, failuref(http.StatusServiceUnavailable, "The JobManager does not lead, and knows of no other that does.")
 	}
+	return text("ok\n"), nil
 }
 
 // taskManager returns the TaskManager in the path.

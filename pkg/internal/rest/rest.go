@@ -71,6 +71,7 @@ type Server struct {
 	history   int
 	disposals disposals
 	orders    orders
+	leader    *http.Transport // to the JobManager that leads, when this one does not
 }
 
 // Listen opens HOST:PORT, or the first of the further ports that is free when PORT is not. The error says what the user can do.
@@ -106,7 +107,7 @@ func Listen(ctx context.Context, address string, more ...int) (net.Listener, err
 
 // New returns a server on a listener, which it closes.
 func New(l net.Listener, cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, log: cfg.Logger, listener: l, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), orders: orders{told: make(chan struct{}, 1)}}
+	s := &Server{cfg: cfg, log: cfg.Logger, listener: l, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection(), orders: orders{told: make(chan struct{}, 1)}, leader: newTransport()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -167,6 +168,7 @@ func (s *Server) Address() string { return s.listener.Addr().String() }
 func (s *Server) Run(ctx context.Context) error {
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	defer s.leader.CloseIdleConnections()
 	server := &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // of connections: what clients do wrong
@@ -219,6 +221,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.URL = &u
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if s.forward(w, r) {
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 }
 

@@ -300,7 +300,7 @@ func (t *TaskManager) beat(ctx context.Context, s *session, heard time.Time, int
 	for seq := int64(1); ; seq++ {
 		call, cancel := context.WithDeadline(ctx, heard.Add(timeout))
 		sent := time.Now()
-		alone := false // the leader cannot be reached, or cannot reach its store
+		var alone bool // the leader cannot be reached, or cannot reach its store
 		resp, err := s.jm.Heartbeat(call, &rpcv1.HeartbeatRequest{
 			Header: s.link.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, Sequence: seq,
 		})
