@@ -17,7 +17,6 @@ SEED ?= 0
 BIN := $(CURDIR)/.bin
 BUF := go tool -modfile=tools/buf/go.mod buf
 GOLANGCI := go tool -modfile=tools/golangci/go.mod golangci-lint
-MINI_DEPS := cmd/mini/deps.txt
 
 # grpcnotrace keeps html/template, and with it unpruned code, out of every
 # binary that links gRPC.
@@ -71,9 +70,10 @@ generate: ## Regenerate protobuf code, generated pages and the list of mini's pa
 	go generate ./...
 	$(MAKE) deps
 
-# Linked packages differ by platform, so the list is that of a Linux binary.
-deps: ## Rewrite the list of packages linked into mini
-	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go list -tags $(TAGS) -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/mini | LC_ALL=C sort > $(MINI_DEPS)
+# Linked packages differ by platform, so the lists are those of Linux binaries.
+deps: ## Rewrite the lists of packages linked into the commands
+	for cmd in mini jobmanager taskmanager; do \
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go list -tags $(TAGS) -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/$$cmd | LC_ALL=C sort > cmd/$$cmd/deps.txt; done
 
 check: ## Fail if generated files are stale
 	@before="$$(git diff; git status --porcelain)"; $(MAKE) generate; \

@@ -3,6 +3,9 @@
 // A program with a job has this as its command taskmanager: see package app.
 package main
 
-import "github.com/rivulet-io/rivulet/pkg/cli"
+import (
+	"github.com/rivulet-io/rivulet/pkg/cli"
+	_ "github.com/rivulet-io/rivulet/pkg/fs/s3" // s3://
+)
 
 func main() { cli.Main(cli.Program{Name: "taskmanager", Role: "taskmanager"}) }

@@ -157,7 +157,7 @@ func (o *Options) run(ctx context.Context, p Program, jobs []cluster.Job, consol
 	keep := p.Build == nil
 	if o.role == jobManager {
 		return cluster.RunJobManager(ctx, cluster.JobManagerConfig{
-			Jobs: jobs, DataDir: o.DataDir, Settings: o.Settings, Address: o.RPCAddress, MemoryLimit: int64(o.Memory), KeepRunning: keep, Services: beside, Logger: log,
+			Jobs: jobs, DataDir: o.DataDir, Settings: o.Settings, Address: o.RPCAddress, REST: o.restURL(), MemoryLimit: int64(o.Memory), KeepRunning: keep, Services: beside, Logger: log,
 		})
 	}
 	return cluster.RunMini(ctx, cluster.MiniConfig{

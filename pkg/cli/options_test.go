@@ -220,3 +220,14 @@ func TestLayers(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestStoreThatIsNotLinked says which import a program lacks.
+func TestStoreThatIsNotLinked(t *testing.T) {
+	var stderr bytes.Buffer
+	code := Run(t.Context(), Program{Name: "x", Build: noJob}, []string{
+		"jobmanager", "-Dhigh-availability.type=etcd", "-Dhigh-availability.etcd.endpoints=http://127.0.0.1:1", "-Dhigh-availability.storageDir=" + t.TempDir(), "--rest-address", "off",
+	}, nil, &stderr)
+	if code != exitFailed || !strings.Contains(stderr.String(), `import _ "github.com/rivulet-io/rivulet/pkg/ha/etcd"`) {
+		t.Errorf("exit %d, %s", code, stderr.String())
+	}
+}

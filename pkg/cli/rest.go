@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/rivulet-io/rivulet/pkg/cluster"
+	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/internal/rest"
 	"github.com/rivulet-io/rivulet/pkg/metrics/prometheus"
 )
@@ -31,6 +32,24 @@ func serveREST(ctx context.Context, o *Options, h *cluster.Host, log *slog.Logge
 	}
 	log.Info("REST is served", slog.String("address", "http://"+s.Address()))
 	return s.Run(ctx)
+}
+
+// restURL is where others reach REST; empty when there is none.
+func (o *Options) restURL() string {
+	if o.listener == nil {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(o.listener.Addr().String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		// It listens everywhere: by the name that it is given, or the one by which TaskManagers know this machine.
+		if host, err = config.Get(o.Config, config.RestAddress); err != nil || !config.IsSet(o.Config, config.RestAddress) {
+			host, _ = config.Get(o.Config, config.JobManagerAddress) // it was checked
+			if h, _, err := net.SplitHostPort(o.RPCAddress); err == nil {
+				host = h
+			}
+		}
+	}
+	return "http://" + net.JoinHostPort(host, port)
 }
 
 // serveHealth serves what a TaskManager tells of itself.

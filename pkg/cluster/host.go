@@ -35,6 +35,8 @@ type JobManagerConfig struct {
 	Settings []config.Setting
 	// Address is where TaskManagers find it, HOST:PORT; port 0 takes a free one, which is logged. Empty is what the settings say (jobmanager.rpc.*).
 	Address string
+	// REST is the base URL under which others reach its REST server; empty when there is none.
+	REST string
 	// MemoryLimit is the process's resident total in bytes (--memory); 0 grows with what it needs.
 	MemoryLimit int64
 	// KeepRunning keeps the process up when its jobs have ended, or when it has none, until ctx ends.
@@ -64,7 +66,7 @@ func RunJobManager(ctx context.Context, cfg JobManagerConfig) error {
 		}
 	}
 	warnOpen(cfg.Logger, network, cfg.Address)
-	at, err := openPlace(cfg.DataDir, nil, settings)
+	at, err := openPlace(cfg.DataDir, nil, settings, cfg.Logger)
 	if err != nil {
 		return err
 	}
@@ -84,13 +86,16 @@ type Host struct {
 	jm       *jobmanager.JobManager
 	place    *place
 
+	// ended has how the jobs ended; one result is enough.
+	ended chan error
+
 	mu   sync.Mutex
 	jobs []base.JobID
 }
 
 // newHost builds the jobs and checks the configuration.
 func newHost(cfg *JobManagerConfig, settings *config.Config, at *place, network grpcrpc.Network) (*Host, error) {
-	h := &Host{cfg: *cfg, settings: settings, log: cfg.Logger, registry: metrics.NewRegistry(), place: at}
+	h := &Host{cfg: *cfg, settings: settings, log: cfg.Logger, registry: metrics.NewRegistry(), place: at, ended: make(chan error, 1)}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -125,8 +130,12 @@ func newHost(cfg *JobManagerConfig, settings *config.Config, at *place, network 
 	if err != nil {
 		return nil, err
 	}
+	listens := func(address string) { h.log.Info("JobManager listens", slog.String("address", address)) }
+	if _, alone := network.(*grpcrpc.Memory); alone {
+		listens = nil
+	}
 	h.jm = jobmanager.New(jobmanager.Config{
-		Network: network, Address: cfg.Address, Store: at.ha, Storage: at.Storage, Root: at.root,
+		Network: network, Address: cfg.Address, REST: cfg.REST, Listens: listens, Led: h.led, Store: at.ha, Storage: at.Storage, Root: at.root,
 		CheckpointDir: at.root + "/checkpoints", SavepointDir: at.root + "/savepoints",
 		HeartbeatInterval: interval, HeartbeatTimeout: timeout, HeartbeatFailures: failures, KeepResults: keep,
 		Metrics: h.registry, Host: hostname(), Version: Version, Logger: h.log,
@@ -177,13 +186,12 @@ func (h *Host) run(ctx context.Context, own []*taskmanager.TaskManager) error {
 		fail(err)
 		return err
 	})
-	select {
-	case <-h.jm.Ready():
-	case <-jmDone:
-		return jm.Wait()
-	}
-	if own == nil {
-		h.log.Info("JobManager listens", slog.String("address", h.jm.Address()))
+	if !h.place.shared { // others may lead for ever: this process answers for them
+		select {
+		case <-h.jm.Ready():
+		case <-jmDone:
+			return jm.Wait()
+		}
 	}
 	for _, tm := range own {
 		tms.Go(func() error {
@@ -205,21 +213,43 @@ func (h *Host) run(ctx context.Context, own []*taskmanager.TaskManager) error {
 		})
 	}
 	services.Go(func() error { h.watchMemory(servicesCtx); return nil })
-	services.Go(func() error { // the end of ctx ends the jobs, and with them runJobs
+	services.Go(func() error { // the end of ctx ends the jobs, and with them led
 		<-servicesCtx.Done()
 		h.jm.Suspend()
 		return nil
 	})
-	result := h.runJobs(ctx)
-	if h.cfg.KeepRunning {
-		<-ctx.Done()
+	var result error
+	select {
+	case result = <-h.ended:
+		if h.cfg.KeepRunning {
+			<-ctx.Done()
+		}
+	case <-ctx.Done():
 	}
 	stopServices()
 	serr := services.Wait()
 	stopTMs()
 	terr := tms.Wait()
 	stopJM()
-	return errors.Join(result, serr, terr, jm.Wait())
+	jerr := jm.Wait()
+	select {
+	case result = <-h.ended: // how they ended in the meantime
+	default:
+	}
+	return errors.Join(result, serr, terr, jerr)
+}
+
+// led runs the jobs each time that this JobManager begins to lead; ctx ends with that.
+func (h *Host) led(ctx context.Context) error {
+	result := h.runJobs(ctx)
+	if ctx.Err() != nil && !h.jm.Closing() {
+		return nil // another goes on with them
+	}
+	select {
+	case h.ended <- result:
+	default: // it is known from before that all have ended
+	}
+	return nil
 }
 
 func logWarnings(c *config.Config, log *slog.Logger) {
@@ -231,7 +261,13 @@ func logWarnings(c *config.Config, log *slog.Logger) {
 // runJobs submits the jobs and waits for their ends.
 func (h *Host) runJobs(ctx context.Context) error {
 	var errs []error
+	h.mu.Lock()
+	h.jobs = nil
+	h.mu.Unlock()
 	for _, j := range h.cfg.Jobs {
+		if h.place.shared && j.Fresh {
+			return fmt.Errorf("job %q: --fresh with high availability would drop its state whenever another JobManager takes over: cancel the job, or choose another high-availability.cluster-id", j.Name)
+		}
 		id, err := h.jm.Submit(ctx, jobmanager.Submission{
 			Name: j.Name, Program: j.Program, Config: h.cfg.Settings, Args: j.Args,
 			Restore: jobmanager.RestoreOptions{
@@ -239,7 +275,9 @@ func (h *Host) runJobs(ctx context.Context) error {
 			},
 		})
 		if err != nil {
-			if ctx.Err() == nil {
+			if h.place.shared && errors.Is(err, ErrEnded) { // under an earlier leader
+				h.log.Info("there is nothing left to do", slog.Any("err", err))
+			} else if ctx.Err() == nil {
 				errs = append(errs, err)
 			}
 			continue

@@ -2,30 +2,40 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 
 	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
+	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
 	"github.com/rivulet-io/rivulet/pkg/internal/storage"
 )
 
 // place is where a process with a JobManager keeps everything: in a directory of the machine, or in memory.
 type place struct {
-	ha *ha.File
+	ha ha.Election
 	*storage.Storage
 	root string // as a URI
-	// memory says that it is in memory.
-	memory bool
+	// memory says that it is in memory, shared that other JobManagers have it too.
+	memory, shared bool
 }
 
 // open finds the place of a configuration. It does no I/O.
 func (cfg *MiniConfig) open(settings *config.Config) (*place, error) {
-	return openPlace(cfg.DataDir, cfg.Memory, settings)
+	return openPlace(cfg.DataDir, cfg.Memory, settings, cfg.Logger)
 }
 
-func openPlace(dataDir string, memory *Memory, settings *config.Config) (*place, error) {
+// openPlace finds the place that several JobManagers share, or else that of one.
+func openPlace(dataDir string, memory *Memory, settings *config.Config, log *slog.Logger) (*place, error) {
+	switch available, err := config.Get(settings, config.HighAvailability); {
+	case err != nil:
+		return nil, err
+	case available != "none":
+		return openShared(settings, log)
+	}
 	if memory != nil {
 		return newPlace("mem", memory.fsys(), memoryDir, settings), nil
 	}
@@ -37,6 +47,27 @@ func openPlace(dataDir string, memory *Memory, settings *config.Config) (*place,
 		return nil, err
 	}
 	return newPlace("file", fs.Local{}, filepath.ToSlash(dir), settings), nil
+}
+
+func openShared(settings *config.Config, log *slog.Logger) (*place, error) {
+	dir, err := config.Get(settings, config.HAStorageDir)
+	if err != nil {
+		return nil, err
+	}
+	if dir == "" {
+		return nil, fmt.Errorf("%s is not set: all JobManagers and TaskManagers of the cluster need a directory or URI that they all see", config.HAStorageDir.Name)
+	}
+	id, err := config.Get(settings, config.HAClusterID)
+	if err != nil {
+		return nil, err
+	}
+	at := &place{Storage: storage.New(map[string]fs.FS{"file": fs.Local{}}, settings), root: strings.TrimSuffix(jobmanager.URI(dir), "/") + "/" + id, shared: true}
+	fsys, name, err := at.Directory(at.root)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", config.HAStorageDir.Name, err)
+	}
+	at.ha, err = ha.Open(ha.Settings{Config: settings, FS: fsys, Dir: name, Logger: log})
+	return at, err
 }
 
 func newPlace(scheme string, fsys fs.FS, dir string, settings *config.Config) *place {

@@ -41,32 +41,41 @@ func report(t *testing.T, bad []string) {
 	}
 }
 
-// TestMiniStaysSmall compares what is linked into mini, of ours and of others,
-// with the list that is reviewed, and looks for what must not be there at all.
-func TestMiniStaysSmall(t *testing.T) {
-	// The list comes from a child process. Reading the same sources here is what
+// TestCommandsStaySmall compares what is linked into each command, of ours and of
+// others, with the list that is reviewed, and looks for what must not be there at
+// all: in mini much, and the etcd client in all that is no JobManager.
+func TestCommandsStaySmall(t *testing.T) {
+	// The lists come from a child process. Reading the same sources here is what
 	// tells go test's cache when to ask again.
-	tr := loadModule(t)
+	loadModule(t)
 	for _, name := range []string{"go.mod", "go.sum"} {
 		if _, err := fs.ReadFile(os.DirFS(root), name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(tr.code["cmd/mini"]) == 0 {
-		t.Skip("cmd/mini does not exist yet")
-	}
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("the go command is not on the path")
 	}
-	graph, linked := listDeps(t, "./cmd/mini")
-	report(t, checkMini(graph, module+"/cmd/mini"))
-
-	reviewed, err := fs.ReadFile(os.DirFS(root), "cmd/mini/deps.txt")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Fields(string(reviewed)), linked); diff != "" {
-		t.Errorf("cmd/mini links other packages than its deps.txt says (-deps.txt +linked): if that is meant, run make deps and say why in the commit\n%s", diff)
+	for _, cmd := range []string{"cmd/mini", "cmd/jobmanager", "cmd/taskmanager", "examples/count"} {
+		graph, linked := listDeps(t, "./"+cmd)
+		if cmd == "cmd/mini" {
+			report(t, checkMini(graph, module+"/cmd/mini"))
+		}
+		for _, l := range linked {
+			if strings.HasPrefix(l, "go.etcd.io/") && cmd != "cmd/jobmanager" {
+				t.Errorf("%s links %s: high availability is a blank import that a JobManager's main makes", cmd, l)
+			}
+		}
+		if !strings.HasPrefix(cmd, "cmd/") {
+			continue
+		}
+		reviewed, err := fs.ReadFile(os.DirFS(root), cmd+"/deps.txt")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(strings.Fields(string(reviewed)), linked); diff != "" {
+			t.Errorf("%s links other packages than its deps.txt says (-deps.txt +linked): if that is meant, run make deps and say why in the commit\n%s", cmd, diff)
+		}
 	}
 }
 

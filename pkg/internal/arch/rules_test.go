@@ -35,7 +35,7 @@ var layers = [][]string{
 	{"pkg/client", "pkg/cluster"},
 	{"pkg/cli"},
 	{"pkg/app", "pkg/streamtest"},
-	{"test/program", "test/realkafka"},
+	{"examples/count/job", "test/program", "test/realkafka"},
 	{"cmd/...", "examples/...", "test/...", "pkg/internal/itest/..."},
 }
 

@@ -34,6 +34,8 @@ type Config struct {
 	Address string
 	// Advertise is the address under which others reach it (the listener's), REST the base URL of its REST server (may be empty): what it publishes when it leads.
 	Advertise, REST string
+	// Listens is called, if it is not nil, with the address at which it listens, be it that it leads or not.
+	Listens func(address string)
 	// Recover returns how a job that a leader before it has run goes on: its program, built with args, and its settings; the rest of it is in the store. It is nil
 	// where jobs are only those that are submitted. An error leaves the job as it is, for another leader.
 	Recover func(name string, args []string) (Submission, error)

@@ -42,6 +42,9 @@ func (j *JobManager) Run(ctx context.Context) error {
 	j.mu.Lock()
 	j.address = l.Addr().String()
 	j.mu.Unlock()
+	if j.cfg.Listens != nil {
+		j.cfg.Listens(me.RPC)
+	}
 	server := grpcrpc.NewServer(j, nil)
 	defer j.registerMetrics().Close()
 	defer j.pings.Wait() // their TaskManagers are lost by then
@@ -200,6 +203,13 @@ func (j *JobManager) Suspend() {
 		j.suspend(r)
 	}
 	j.running.Wait()
+}
+
+// Closing reports whether Suspend was called: it will not lead again.
+func (j *JobManager) Closing() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.closing
 }
 
 func (j *JobManager) suspend(r *reign) {

@@ -63,6 +63,9 @@ func (s *Storage) open(uri string) (fs.FS, string, error) {
 	return fsys, path.Clean("/" + rest), nil
 }
 
+// Directory returns the file system of a directory's URI, and the directory's name in it.
+func (s *Storage) Directory(uri string) (fs.FS, string, error) { return s.open(uri) }
+
 // system finds the file system of a scheme, and opens a linked one when it is first asked for.
 func (s *Storage) system(scheme string) (fs.FS, error) {
 	s.mu.Lock()
