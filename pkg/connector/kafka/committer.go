@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 )
 
 // committer finishes the transactions of writers that are gone.
@@ -112,6 +113,9 @@ func (c *committer) commit(ctx context.Context, r connector.Recovery, prepared [
 	}
 	c.metrics.already.Add(int64(len(by[committed])))
 	for _, x := range by[open] {
+		if mutant.Is(mutant.NoCommitOnRestore) {
+			continue
+		}
 		if err := c.admin.commit(ctx, x); err != nil {
 			return err
 		}
@@ -147,6 +151,9 @@ func (c *committer) StillOpen(ctx context.Context, r connector.Recovery) (bool, 
 
 // clear does steps 3 and 4 for one name.
 func (c *committer) clear(ctx context.Context, s sinkState, keep map[string]bool) error {
+	if mutant.Is(mutant.NoAbortOnRestore) {
+		return nil
+	}
 	return persist(ctx, c.ctx.Logger, fmt.Sprintf("abort the open transactions %s-*", s.prefix), func(ctx context.Context) error {
 		list, err := c.admin.list(ctx, s.prefix)
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 )
 
 // reader reads its partitions with one client. A goroutine of its own, from the first split to Close, polls the client and hands the records over, one hand-over ahead; another
@@ -99,6 +100,12 @@ func (r *reader[T]) AddSplits(splits []connector.Split, out connector.Output[T])
 		p, rest, err := readPosition(s.Data)
 		if err != nil || len(rest) > 0 {
 			return errors.Join(fmt.Errorf("split %q: %w", s.ID, errStored), err)
+		}
+		if mutant.Is(mutant.SkipRecord) && p.offset > 0 {
+			p.offset++
+		}
+		if mutant.Is(mutant.RepeatRecord) && p.offset > 0 {
+			p.offset--
 		}
 		if r.splits[p.partition] != nil {
 			return fmt.Errorf("split %q was given twice", s.ID)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 )
 
 // Sink writes a topic. A record's timestamp is the stream's, if it has one, else the time of writing.
@@ -93,6 +94,9 @@ func (c *sinkConfig) producerOptions(ctx connector.WriterContext, refused func(e
 		kgo.MaxBufferedBytes(c.bufferLimit(bytes)), kgo.MaxBufferedRecords(max(1000, bytes/200)), kgo.ProducerLinger(c.linger),
 		kgo.RecordPartitioner(chosen{c.partitioner.make(ctx.Subtask)}),
 	)
+	if mutant.Is(mutant.AckBeforeFlush) {
+		opts = append(opts, kgo.ProducerLinger(600*time.Millisecond))
+	}
 	if c.acks != kgo.AllISRAcks() {
 		opts = append(opts, kgo.DisableIdempotentWrite())
 	}
@@ -321,7 +325,7 @@ func (w *writer[T]) copied(v []byte) []byte {
 // Flush implements connector.Writer.
 func (w *writer[T]) Flush(ctx context.Context) error {
 	start := time.Now()
-	if w.cl != nil && w.cfg.guarantee != none {
+	if w.cl != nil && w.cfg.guarantee != none && !mutant.Is(mutant.AckBeforeFlush) {
 		if err := w.cl.Flush(ctx); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 )
 
 // maxSlots bounds a subtask's transactions that are not recorded as committed yet.
@@ -214,18 +215,28 @@ func (t *transactions) commit(ctx context.Context, checkpoint int64) error {
 		}
 		t.mu.Lock()
 		t.prepared = t.prepared[1:]
-		t.committed = append(t.committed, x)
+		if mutant.Is(mutant.ReuseBeforeLedger) {
+			t.free = append(t.free, x)
+		} else {
+			t.committed = append(t.committed, x)
+		}
 		t.mu.Unlock()
 	}
 }
 
 // finish commits one transaction, and retries until the answer is definitive.
 func (t *transactions) finish(ctx context.Context, x *transaction) error {
+	mutant.Delay(mutant.NoCommitOnRestore, 400*time.Millisecond)
 	if x.cl != nil && !x.ends() {
 		x.cl.Close()
 		x.cl = nil
 	}
 	if x.cl != nil {
+		if mutant.Is(mutant.AckBeforeFlush) {
+			if err := x.cl.Flush(ctx); err != nil {
+				return err
+			}
+		}
 		err := x.cl.EndTransaction(ctx, kgo.TryCommit)
 		if err == nil {
 			if !x.tv2 {

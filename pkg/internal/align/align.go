@@ -7,6 +7,8 @@ package align
 import (
 	"fmt"
 	"slices"
+
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 )
 
 // Action is what the task has to do after an event, in the order Unblock, Abort, Block, Snapshot, Unblock.
@@ -68,12 +70,12 @@ func (b *Barriers) Barrier(channel int, checkpoint int64) Action {
 	}
 	b.current = checkpoint
 	b.seen[channel] = true
-	if b.complete() {
+	if b.complete() || mutant.Is(mutant.SnapshotOnFirst) {
 		a.Snapshot, a.Unblock = checkpoint, true
 		b.giveUp(checkpoint)
 		return a
 	}
-	a.Block = b.exactlyOnce
+	a.Block = b.exactlyOnce && !mutant.Is(mutant.SkipAlignment)
 	return a
 }
 

@@ -15,7 +15,7 @@ const (
 // its child, or a child its parent. A trailing /... covers a tree, and the
 // longest pattern that matches a package decides.
 var layers = [][]string{
-	{"pkg/internal/invariant", "pkg/internal/pb/rivulet/plan/v1", "pkg/internal/pb/rivulet/snapshot/v1"},
+	{"pkg/internal/invariant", "pkg/internal/mutant", "pkg/internal/pb/rivulet/plan/v1", "pkg/internal/pb/rivulet/snapshot/v1"},
 	// Ground.
 	{"pkg/internal/pb/rivulet/rpc/v1", "pkg/codec", "pkg/config", "pkg/fs", "pkg/fs/fault", "pkg/metrics"},
 	// Words.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
 )
 
@@ -330,6 +331,9 @@ func (w *writer) group(g int, whole bool, base *chain) error {
 					continue
 				}
 				r := p.row(e)
+				if mutant.Is(mutant.LoseRow) && r.hash()%50 == 0 {
+					continue
+				}
 				if !gone && whole && t.ttl > 0 && t.expired(r, w.v.now) {
 					continue
 				}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 	planv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/plan/v1"
 	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
@@ -202,6 +203,9 @@ func restore(o *snapshotv1.Operator, i, p, maxP int) *rpcv1.OperatorRestore {
 	lists := map[string][]*snapshotv1.Subtask{} // who has it, by index
 	for _, s := range subtasks {
 		r.Finished = r.Finished && s.GetFinished()
+		if mutant.Is(mutant.WrongKeyGroups) && int(s.GetIndex()) != i {
+			continue
+		}
 		for _, k := range s.GetKeyed() {
 			if int(k.GetFirstKeyGroup()) <= mine.End && int(k.GetLastKeyGroup()) >= mine.Start {
 				r.Keyed = append(r.Keyed, k)
@@ -244,7 +248,7 @@ func share(name string, old []*snapshotv1.Subtask, i, p, oldP int) *snapshotv1.L
 		out.Entries = of(from).GetEntries()
 		return out
 	}
-	if out.Redistribution != snapshotv1.Redistribution_REDISTRIBUTION_UNION && p == oldP {
+	if out.Redistribution != snapshotv1.Redistribution_REDISTRIBUTION_UNION && p == oldP && !mutant.Is(mutant.DoubleSplit) {
 		for _, s := range old {
 			if int(s.GetIndex()) == i {
 				out.Entries = of(s).GetEntries()
@@ -254,6 +258,9 @@ func share(name string, old []*snapshotv1.Subtask, i, p, oldP int) *snapshotv1.L
 	}
 	for _, s := range old {
 		out.Entries = append(out.Entries, of(s).GetEntries()...)
+	}
+	if mutant.Is(mutant.DoubleSplit) && i == 0 {
+		return out
 	}
 	if out.Redistribution != snapshotv1.Redistribution_REDISTRIBUTION_UNION {
 		// Evenly: the first ones get one more.

@@ -14,6 +14,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
 )
@@ -37,7 +38,13 @@ func (m *master) apply(eff checkpoint.Effect) {
 			m.post(func() { m.triggerTasks(eff, err) })
 		})
 	case checkpoint.WriteMetadata:
+		if mutant.Is(mutant.CommitBeforeMetadata) {
+			m.notify(checkpoint.Notify{ID: eff.ID, Complete: true, Tasks: m.everyTask()})
+		}
 		m.io.do(func() {
+			mutant.Delay(mutant.CommitBeforeMetadata, 700*time.Millisecond)
+			mutant.Delay(mutant.DropLedger, 500*time.Millisecond)
+			mutant.Delay(mutant.ReuseBeforeLedger, 500*time.Millisecond)
 			size, err := m.jm.cfg.Storage.WriteMetadata(m.ctx, eff.Path, eff.Metadata)
 			m.post(func() { m.coordinate(checkpoint.MetadataWritten{ID: eff.ID, Size: size, Err: text(err)}) })
 		})
@@ -59,6 +66,10 @@ func (m *master) apply(eff checkpoint.Effect) {
 	case checkpoint.Notify:
 		m.notify(eff)
 	case checkpoint.WriteLedger:
+		if mutant.Is(mutant.ReuseBeforeLedger) {
+			time.AfterFunc(1500*time.Millisecond, func() { m.io.do(func() { _ = m.writeLedger(eff.UpTo) }) })
+			return
+		}
 		m.io.do(func() { _ = m.writeLedger(eff.UpTo) }) // the coordinator is told, and tries again
 	case checkpoint.Discard:
 		m.discard(eff)
@@ -167,6 +178,16 @@ func (m *master) writePointer(w checkpoint.WritePointer) {
 	})
 }
 
+// everyTask is for a mutant.
+func (m *master) everyTask() (out []base.SubtaskID) {
+	for _, v := range m.exec.Vertices() {
+		for _, s := range v.Subtasks {
+			out = append(out, s.ID)
+		}
+	}
+	return out
+}
+
 // fenced suspends the job when a write was refused because somebody else leads.
 func (m *master) fenced(err error) {
 	if errors.Is(err, base.ErrFenced) {
@@ -189,6 +210,10 @@ func (m *master) notify(n checkpoint.Notify) {
 
 // writeLedger records how far everything is committed: in the store, and beside the checkpoints; on the io worker.
 func (m *master) writeLedger(upTo base.CheckpointID) error {
+	if mutant.Is(mutant.DropLedger) && m.record.Ledger > 0 {
+		m.post(func() { m.coordinate(checkpoint.LedgerWritten{UpTo: upTo}) })
+		return nil
+	}
 	err := m.putRecord(func(r *ha.Job) { r.Ledger = max(r.Ledger, int64(upTo)) })
 	if err == nil {
 		err = m.jm.cfg.Storage.WriteLedger(m.ctx, m.dir, upTo)

@@ -14,6 +14,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 )
 
 // candidate is a snapshot that may be restored, or why it cannot be.
@@ -242,6 +243,9 @@ func (m *master) candidates() []candidate {
 	}
 	for _, s := range m.coord.Retained() {
 		out = append(out, candidate{Restored: checkpoint.Restored{Snapshot: s, Claim: claim[s.ID]}, path: s.Path, id: s.ID})
+	}
+	if mutant.Is(mutant.RestoreOlder) && len(out) > 1 {
+		out = out[1:]
 	}
 	if len(out) == 0 && m.savepoint != nil {
 		return []candidate{*m.savepoint}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
 	"github.com/rivulet-io/rivulet/pkg/internal/task"
 	"github.com/rivulet-io/rivulet/pkg/metrics"
@@ -168,6 +170,10 @@ func (s *CommittingSink[T]) commit() {
 		s.mu.Unlock()
 		if target <= done {
 			continue
+		}
+		if mutant.Is(mutant.LedgerBeforeCommit) {
+			s.Ctx.Committed(target)
+			mutant.Delay(mutant.LedgerBeforeCommit, 600*time.Millisecond)
 		}
 		if err := s.commitUpTo(target); err != nil {
 			if s.ctx.Err() == nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 )
 
 // Window is the half-open interval [Start, End).
@@ -130,6 +131,11 @@ func (w *windows[K, I]) timer(at event.Time, _ bool) error {
 	if at == win.Max() {
 		if err := w.hooks.Fire(win); err != nil {
 			return err
+		}
+		if mutant.Is(mutant.FireTwice) && win.Start%7 == 0 {
+			if err := w.hooks.Fire(win); err != nil {
+				return err
+			}
 		}
 	}
 	if at >= w.cleanup(win) {

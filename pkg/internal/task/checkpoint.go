@@ -11,12 +11,17 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/internal/align"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
+	"github.com/rivulet-io/rivulet/pkg/internal/mutant"
 	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
 )
 
 // TriggerCheckpoint starts a checkpoint at a task without running producers.
 func (t *chainTask) TriggerCheckpoint(b *exchange.Barrier) {
+	if t.spec.ID.Index%2 == 1 {
+		mutant.Delay(mutant.SkipAlignment, 300*time.Millisecond)
+		mutant.Delay(mutant.SnapshotOnFirst, 300*time.Millisecond)
+	}
 	t.mail.Lock()
 	open := !t.mail.closed && t.running.Load()
 	if open {
