@@ -4,6 +4,7 @@
 package realetcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type Options struct {
 	CA, Cert, Key string
 	// QuotaBytes is how large the database may become (etcd's default).
 	QuotaBytes int64
+	// Host is the address of this machine at which the proxies listen (127.0.0.1).
+	Host string
 }
 
 // Cluster is a running one. Its methods are not safe for concurrent use.
@@ -143,7 +146,7 @@ func New(ctx context.Context, dir string, o Options) (*Cluster, error) {
 	}
 	c.cluster = strings.Join(names, ",")
 	for _, m := range c.members {
-		if m.proxy, err = NewProxy(m.address); err != nil {
+		if m.proxy, err = newProxy(cmp.Or(o.Host, "127.0.0.1"), m.address); err != nil {
 			c.Close()
 			return nil, err
 		}
@@ -276,6 +279,15 @@ func (c *Cluster) Kill(t testing.TB, n int) {
 	<-c.members[n].exited
 }
 
+// Down is Kill for programs, and Up is Restart; Pid is the process of a member.
+func (c *Cluster) Down(n int) error {
+	err := c.members[n].cmd.Process.Signal(syscall.SIGKILL)
+	<-c.members[n].exited
+	return err
+}
+func (c *Cluster) Up(n int) error { return c.launch(n) }
+func (c *Cluster) Pid(n int) int  { return c.members[n].cmd.Process.Pid }
+
 // Pause stops a member, and Resume lets it go on.
 func (c *Cluster) Pause(t testing.TB, n int)  { t.Helper(); c.signal(t, n, syscall.SIGSTOP) }
 func (c *Cluster) Resume(t testing.TB, n int) { t.Helper(); c.signal(t, n, syscall.SIGCONT) }
@@ -359,8 +371,10 @@ const (
 )
 
 // NewProxy listens at an address of its own choice.
-func NewProxy(to string) (*Proxy, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func NewProxy(to string) (*Proxy, error) { return newProxy("127.0.0.1", to) }
+
+func newProxy(host, to string) (*Proxy, error) {
+	l, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		return nil, err
 	}
