@@ -57,6 +57,9 @@ stress: ## Random jobs, faults and restores until DURATION (10m) is over
 chaos: ## Faults against real processes and a real Kafka until FAULTS (10) were survived; what was lost, doubled, disordered
 	cd test/eos && go run -tags $(TAGS) ./chaos -faults $(FAULTS) -seed $(SEED)
 
+mutants: ## Break the engine on purpose in each known way: the checker must find each
+	cd test/eos && go run -tags $(TAGS) ./chaos mutants -faults 4
+
 bench: ## Measure, print a table and the machine; ARGS=--json for machines
 	go run -tags $(TAGS) ./test/bench $(ARGS)
 
@@ -79,4 +82,4 @@ check: ## Fail if generated files are stale
 	@before="$$(git diff; git status --porcelain)"; $(MAKE) generate; \
 	if [ "$$before" != "$$(git diff; git status --porcelain)" ]; then echo "generated files were stale: commit what make generate changed"; git status --short; exit 1; fi
 
-.PHONY: help build run test test-release test-deploy test-etcd stress chaos bench lint generate deps check
+.PHONY: help build run test test-release test-deploy test-etcd stress chaos mutants bench lint generate deps check

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -25,16 +27,43 @@ type kind struct {
 	do func(ctx context.Context, r *run) (evidence string, err error)
 }
 
+// elsewhere is why a fault is not of the deployment that is tested, which is not worth a word.
+const elsewhere = "elsewhere"
+
 func always(*run) string { return "" }
 
-func needsNetwork(r *run) string {
-	if r.sys.net == nil {
-		return "no root for network namespaces"
+func ofMini(r *run) string {
+	if r.sys.mini == nil {
+		return elsewhere
 	}
 	return ""
 }
 
-func needsDisk(r *run) string {
+func ofCluster(r *run) string {
+	if r.sys.mini != nil {
+		return elsewhere
+	}
+	return ""
+}
+
+func ofStandby(r *run) string {
+	if r.sys.etcd == nil {
+		return elsewhere
+	}
+	return ""
+}
+
+// ofNetwork needs network namespaces, besides what else is needed.
+func ofNetwork(what func(r *run) string) func(r *run) string {
+	return func(r *run) string {
+		if r.sys.net == nil && what(r) == "" {
+			return "no root for network namespaces"
+		}
+		return what(r)
+	}
+}
+
+func ofDisk(r *run) string {
 	if !r.sys.tmpfs {
 		return "no root for a small file system"
 	}
@@ -63,32 +92,18 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// minute is more than any recovery should take.
+const minute = 60 * time.Second
+
 // kinds are all kinds of faults.
 var kinds = []kind{
-	{"mini-killed", false, 60 * time.Second, always, func(ctx context.Context, r *run) (string, error) {
-		what, err := r.sys.mini.kill()
-		if err != nil {
-			return "", err
-		}
-		return what, r.sys.mini.start()
+	{"mini-killed", false, minute, ofMini, func(_ context.Context, r *run) (string, error) {
+		return killAndStart(r.sys.mini)
 	}},
-	{"mini-killed-twice", false, 60 * time.Second, always, func(ctx context.Context, r *run) (string, error) { // the second time while it restores
-		if _, err := r.sys.mini.kill(); err != nil {
-			return "", err
-		}
-		if err := r.sys.mini.start(); err != nil {
-			return "", err
-		}
-		if err := pause(ctx, between(r.rand, 50*time.Millisecond, 1200*time.Millisecond)); err != nil {
-			return "", err
-		}
-		what, err := r.sys.mini.kill()
-		if err != nil {
-			return "", err
-		}
-		return what + ", again", r.sys.mini.start()
+	{"mini-killed-twice", false, minute, ofMini, func(ctx context.Context, r *run) (string, error) { // the second time while it restores
+		return killTwice(ctx, r, r.sys.mini)
 	}},
-	{"mini-rescaled", false, 60 * time.Second, always, func(ctx context.Context, r *run) (string, error) { // killed, and started with another parallelism
+	{"mini-rescaled", false, minute, ofMini, func(_ context.Context, r *run) (string, error) { // killed, and started with another parallelism
 		what, err := r.sys.mini.kill()
 		if err != nil {
 			return "", err
@@ -97,17 +112,111 @@ var kinds = []kind{
 		r.sys.restart = []string{"-D", "parallelism.default=" + p}
 		return what + "; parallelism " + p, r.sys.mini.start()
 	}},
-	{"mini-terminated", false, 60 * time.Second, always, func(ctx context.Context, r *run) (string, error) {
-		what, err := r.sys.mini.terminate(15 * time.Second)
+	{"mini-terminated", false, minute, ofMini, func(_ context.Context, r *run) (string, error) {
+		return terminateAndStart(r.sys.mini)
+	}},
+	{"mini-paused", true, minute, ofMini, func(ctx context.Context, r *run) (string, error) {
+		return freeze(ctx, r.sys.mini.pid(), between(r.rand, time.Second, 6*time.Second))
+	}},
+	{"mini-cut-off", true, minute, ofNetwork(ofMini), func(ctx context.Context, r *run) (string, error) {
+		return cut(ctx, r, r.sys.mini, between(r.rand, 2*time.Second, 8*time.Second))
+	}},
+
+	{"taskmanager-killed", false, minute, ofCluster, func(_ context.Context, r *run) (string, error) {
+		return killAndStart(pick(r, r.sys.tms))
+	}},
+	{"taskmanagers-killed", false, minute, ofCluster, func(ctx context.Context, r *run) (string, error) { // all of them
+		for _, p := range r.sys.tms {
+			if _, err := p.kill(); err != nil {
+				return "", err
+			}
+		}
+		if err := pause(ctx, between(r.rand, 0, 4*time.Second)); err != nil {
+			return "", err
+		}
+		var errs []error
+		for _, p := range r.sys.tms {
+			errs = append(errs, p.start())
+		}
+		return fmt.Sprintf("%d ended by SIGKILL", len(r.sys.tms)), errors.Join(errs...)
+	}},
+	{"taskmanager-terminated", false, minute, ofCluster, func(_ context.Context, r *run) (string, error) {
+		return terminateAndStart(pick(r, r.sys.tms))
+	}},
+	{"taskmanager-stalled", true, minute, ofCluster, func(ctx context.Context, r *run) (string, error) { // for less than the heartbeat timeout
+		return freeze(ctx, pick(r, r.sys.tms).pid(), between(r.rand, heartbeatTimeout/6, heartbeatTimeout*2/3))
+	}},
+	{"taskmanager-paused", true, minute, ofCluster, func(ctx context.Context, r *run) (string, error) { // until it is given up, and longer
+		return freezeUntil(ctx, r, pick(r, r.sys.tms))
+	}},
+	{"taskmanager-cut-off", true, minute, ofNetwork(ofCluster), func(ctx context.Context, r *run) (string, error) { // from everybody, Kafka included
+		return cut(ctx, r, pick(r, r.sys.tms), between(r.rand, 2*time.Second, 10*time.Second))
+	}},
+	{"taskmanagers-parted", true, minute, ofNetwork(ofCluster), func(ctx context.Context, r *run) (string, error) { // from each other; the JobManager sees both
+		i := r.rand.IntN(len(r.sys.tms))
+		return part(ctx, r.sys.tms[i], r.sys.tms[(i+1)%len(r.sys.tms)], between(r.rand, 2*time.Second, 10*time.Second))
+	}},
+	{"taskmanager-parted-from-leader", true, minute, ofNetwork(ofCluster), func(ctx context.Context, r *run) (string, error) {
+		l, err := r.sys.leader(ctx)
 		if err != nil {
 			return "", err
 		}
-		return what, r.sys.mini.start()
+		return part(ctx, pick(r, r.sys.tms), l, between(r.rand, 2*time.Second, 10*time.Second))
 	}},
-	{"mini-paused", true, 60 * time.Second, always, func(ctx context.Context, r *run) (string, error) {
-		return freeze(ctx, r, r.sys.mini.pid(), between(r.rand, time.Second, 6*time.Second))
+	{"leader-killed", false, minute, ofCluster, func(ctx context.Context, r *run) (string, error) {
+		l, err := r.sys.leader(ctx)
+		if err != nil {
+			return "", err
+		}
+		what, err := l.kill()
+		if err != nil {
+			return "", err
+		}
+		return succeeded(ctx, r, l, what)
 	}},
-	{"broker-killed", true, 60 * time.Second, always, func(ctx context.Context, r *run) (string, error) {
+	{"leader-terminated", false, minute, ofCluster, func(ctx context.Context, r *run) (string, error) {
+		l, err := r.sys.leader(ctx)
+		if err != nil {
+			return "", err
+		}
+		what, err := l.terminate(15 * time.Second)
+		if err != nil {
+			return "", err
+		}
+		return succeeded(ctx, r, l, what)
+	}},
+	{"leader-paused", true, minute, ofStandby, func(ctx context.Context, r *run) (string, error) { // until another one leads
+		return dethrone(ctx, r, func(l *process) (string, func() error, error) {
+			pid := l.pid()
+			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+				return "", nil, err
+			}
+			what, err := paused(pid, 5*time.Second)
+			return what, func() error { return syscall.Kill(pid, syscall.SIGCONT) }, err
+		})
+	}},
+	{"leader-cut-off", true, minute, ofNetwork(ofStandby), func(ctx context.Context, r *run) (string, error) { // until another one leads
+		return dethrone(ctx, r, func(l *process) (string, func() error, error) {
+			link := r.sys.link[l.name]
+			return link + " is down", func() error { return ip(context.WithoutCancel(ctx), "link set "+link+" up") }, ip(ctx, "link set "+link+" down")
+		})
+	}},
+	{"etcd-killed", true, minute, ofStandby, func(ctx context.Context, r *run) (string, error) {
+		n := r.rand.IntN(3)
+		pid := r.etcd.Pid(n)
+		if err := r.etcd.Down(n); err != nil {
+			return "", err
+		}
+		if err := pause(ctx, between(r.rand, time.Second, 6*time.Second)); err != nil {
+			return "", err
+		}
+		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+			return "", unconfirmed("pid %d of etcd is still there", pid)
+		}
+		return fmt.Sprintf("pid %d of etcd member %d is gone", pid, n), r.etcd.Up(n)
+	}},
+
+	{"broker-killed", true, minute, always, func(ctx context.Context, r *run) (string, error) {
 		pid := r.kafka.Pid(0)
 		r.kafka.Down(0)
 		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
@@ -121,17 +230,147 @@ var kinds = []kind{
 		}
 		return fmt.Sprintf("pid %d of the broker is gone, pid %d answers", pid, r.kafka.Pid(0)), nil
 	}},
-	{"broker-paused", true, 60 * time.Second, always, func(ctx context.Context, r *run) (string, error) {
-		return freeze(ctx, r, r.kafka.Pid(0), between(r.rand, time.Second, 6*time.Second))
+	{"broker-paused", true, minute, always, func(ctx context.Context, r *run) (string, error) {
+		return freeze(ctx, r.kafka.Pid(0), between(r.rand, time.Second, 6*time.Second))
 	}},
-	{"link-cut", true, 60 * time.Second, needsNetwork, func(ctx context.Context, r *run) (string, error) {
-		return cut(ctx, r, r.sys.mini, between(r.rand, 2*time.Second, 8*time.Second))
-	}},
-	{"disk-full", true, 60 * time.Second, needsDisk, fullDisk},
+	{"disk-full", true, minute, ofDisk, fullDisk},
+}
+
+func pick(r *run, of []*process) *process { return of[r.rand.IntN(len(of))] }
+
+// killAndStart kills a process and starts it again, as a supervisor does.
+func killAndStart(p *process) (string, error) {
+	what, err := p.kill()
+	if err != nil {
+		return "", err
+	}
+	return what, p.start()
+}
+
+func terminateAndStart(p *process) (string, error) {
+	what, err := p.terminate(15 * time.Second)
+	if err != nil {
+		return "", err
+	}
+	return what, p.start()
+}
+
+func killTwice(ctx context.Context, r *run, p *process) (string, error) {
+	if _, err := killAndStart(p); err != nil {
+		return "", err
+	}
+	if err := pause(ctx, between(r.rand, 50*time.Millisecond, 1200*time.Millisecond)); err != nil {
+		return "", err
+	}
+	what, err := killAndStart(p)
+	return what + ", again", err
+}
+
+// succeeded starts a leader again that is gone: at once when it was the only one, else when another one leads.
+func succeeded(ctx context.Context, r *run, gone *process, what string) (string, error) {
+	if r.sys.etcd == nil {
+		return what, gone.start()
+	}
+	next, err := newLeader(ctx, r, gone)
+	if err != nil {
+		return "", err
+	}
+	return what + "; " + next.name + " leads", gone.start()
+}
+
+// newLeader waits until another one leads.
+func newLeader(ctx context.Context, r *run, old *process) (*process, error) {
+	ctx, cancel := context.WithTimeout(ctx, minute)
+	defer cancel()
+	for {
+		l, err := r.sys.leader(ctx)
+		if err == nil && l != old {
+			return l, nil
+		}
+		if perr := pause(ctx, 20*time.Millisecond); perr != nil {
+			return nil, unconfirmed("nobody else leads after %v: %v", minute, err)
+		}
+	}
+}
+
+// dethrone does something to the leader until another one leads, and a little longer.
+func dethrone(ctx context.Context, r *run, do func(l *process) (what string, undo func() error, err error)) (evidence string, err error) {
+	l, err := r.sys.leader(ctx)
+	if err != nil {
+		return "", err
+	}
+	what, undo, err := do(l)
+	if undo != nil {
+		defer func() { err = errors.Join(err, undo()) }()
+	}
+	if err != nil {
+		return "", err
+	}
+	next, err := newLeader(ctx, r, l)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s: %s; %s leads", l.name, what, next.name), pause(ctx, between(r.rand, 0, 4*time.Second))
+}
+
+// freezeUntil stops a TaskManager until the JobManager has given it up, and a little longer: when it wakes it believes that nothing has happened.
+func freezeUntil(ctx context.Context, r *run, p *process) (evidence string, err error) {
+	before, err := r.sys.rest.taskManagers(ctx)
+	if err != nil {
+		return "", err
+	}
+	pid := p.pid()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return "", err
+	}
+	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }() // it may have been killed
+	if _, err := paused(pid, 5*time.Second); err != nil {
+		return "", unconfirmed("%v", err)
+	}
+	began := time.Now()
+	for {
+		now, err := r.sys.rest.taskManagers(ctx)
+		if err == nil && now < before {
+			return fmt.Sprintf("pid %d of %s stopped; %d of %d TaskManagers known after %v", pid, p.name, now, before, time.Since(began).Round(time.Millisecond)),
+				pause(ctx, between(r.rand, 0, 5*time.Second))
+		}
+		if time.Since(began) > 10*heartbeatTimeout {
+			return "", unconfirmed("after %v %d TaskManagers are known, as before: %v", time.Since(began), now, err)
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return "", err
+		}
+	}
+}
+
+// part drops what two processes send to each other, for a while.
+func part(ctx context.Context, a, b *process, d time.Duration) (evidence string, err error) {
+	var undo []string
+	defer func() {
+		for _, u := range undo {
+			err = errors.Join(err, ip(context.WithoutCancel(ctx), u))
+		}
+	}()
+	for _, x := range [][2]*process{{a, b}, {b, a}} {
+		route := "-n " + x[0].ns + " route %s blackhole " + x[1].host + "/32"
+		if err := ip(ctx, fmt.Sprintf(route, "add")); err != nil {
+			return "", err
+		}
+		undo = append(undo, fmt.Sprintf(route, "del"))
+	}
+	// The kernel says that it has no way.
+	out, _ := exec.CommandContext(ctx, "ip", "-n", a.ns, "route", "get", b.host).CombinedOutput()
+	if err := pause(ctx, d); err != nil {
+		return "", err
+	}
+	if strings.Contains(string(out), "dev") {
+		return "", unconfirmed("%s still has a way to %s: %s", a.name, b.name, out)
+	}
+	return fmt.Sprintf("%s and %s had no way to each other for %v", a.name, b.name, d.Round(time.Millisecond)), nil
 }
 
 // freeze stops a process for a while.
-func freeze(ctx context.Context, r *run, pid int, d time.Duration) (string, error) {
+func freeze(ctx context.Context, pid int, d time.Duration) (string, error) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		return "", err
 	}

@@ -17,25 +17,31 @@ import (
 	"syscall"
 	"time"
 
+	realetcd "github.com/rivulet-io/rivulet/pkg/test/etcd"
 	"github.com/rivulet-io/rivulet/test/realkafka"
 
 	"github.com/rivulet-io/rivulet/test/eos"
 )
 
 type options struct {
+	// mode is "mini", "cluster" (1 JobManager) or "ha" (2, and etcd).
+	mode                 string
 	faults, rate, keys   int
+	parallelism, slots   int
 	seed                 uint64
 	interval, mean       time.Duration
 	dir, program, mutant string
 	jobs, guarantee      string
-	kinds                []string
+	kinds, only          []string
 	keep                 bool
-	log                  io.Writer
+	// patience is how long nothing may come at the end, and limit how long a recovery may take; 0 for that of the kind.
+	patience, limit time.Duration
+	log             io.Writer
 }
 
 // String is the options that lead to the same faults again.
 func (o options) String() string {
-	s := fmt.Sprintf("-seed %d -faults %d -rate %d -keys %d -interval %v -mean %v -jobs %s", o.seed, o.faults, o.rate, o.keys, o.interval, o.mean, o.jobs)
+	s := fmt.Sprintf("-mode %s -seed %d -faults %d -rate %d -keys %d -interval %v -mean %v -jobs %s", o.mode, o.seed, o.faults, o.rate, o.keys, o.interval, o.mean, o.jobs)
 	if len(o.kinds) > 0 {
 		s += " -kinds " + strings.Join(o.kinds, ",")
 	}
@@ -48,7 +54,10 @@ func (o options) String() string {
 	return s
 }
 
-func main() { os.Exit(exit(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	realetcd.ServeIfAsked() // a member of etcd is another process of this binary
+	os.Exit(exit(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // The exit codes.
 const (
@@ -58,11 +67,18 @@ const (
 )
 
 func exit(args []string, stdout, stderr io.Writer) int {
-	o := options{log: stderr}
+	o := options{log: stderr, patience: 15 * time.Second}
 	var which string
+	do := "run"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		do, args = args[0], args[1:]
+	}
 	fs := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	fs.IntVar(&o.faults, "faults", 10, "end after `N` confirmed and healed faults")
 	fs.Uint64Var(&o.seed, "seed", 0, "draw the faults with `SEED` (0: another each time)")
+	fs.StringVar(&o.mode, "mode", "cluster", "test a `KIND` of deployment: mini, cluster (1 JobManager, 3 TaskManagers) or ha (2, 3, and 3 of etcd)")
+	fs.IntVar(&o.parallelism, "parallelism", 2, "run each vertex as `N` subtasks")
+	fs.IntVar(&o.slots, "slots", 2, "of each TaskManager")
 	fs.IntVar(&o.rate, "rate", 1000, "generate `N` records a second")
 	fs.IntVar(&o.keys, "keys", 100, "of `N` keys")
 	fs.DurationVar(&o.interval, "interval", time.Second, "take a checkpoint each `TIME`")
@@ -86,15 +102,35 @@ func exit(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	code, err := session(ctx, o, stdout)
+	if do == "mutants" {
+		o.only = fs.Args()
+	}
+	code, err := session(ctx, o, do, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "chaos:", err)
 	}
 	return code
 }
 
+// environment is what all runs share.
+type environment struct {
+	net   *network
+	kafka *realkafka.Cluster
+	etcd  *realetcd.Cluster // nil without high availability
+}
+
+func (e *environment) close() {
+	if e.etcd != nil {
+		e.etcd.Close()
+	}
+	if e.kafka != nil {
+		e.kafka.Close()
+	}
+	e.net.close()
+}
+
 // session starts what all runs share, and runs.
-func session(ctx context.Context, o options, stdout io.Writer) (code int, err error) {
+func session(ctx context.Context, o options, do string, stdout io.Writer) (code int, err error) {
 	temporary := o.dir == ""
 	if temporary {
 		if o.dir, err = os.MkdirTemp("", "rivulet-chaos-"); err != nil {
@@ -108,12 +144,12 @@ func session(ctx context.Context, o options, stdout io.Writer) (code int, err er
 			err = errors.Join(err, os.RemoveAll(o.dir))
 			return
 		}
-		fmt.Fprintf(stdout, "logs: %s\nagain: cd test/eos && go run ./chaos %s\n", o.dir, o)
+		fmt.Fprintf(stdout, "logs: %s\nagain: cd test/eos && go run ./chaos %s %s\n", o.dir, do, o)
 	}()
 	if o.program == "" {
 		o.program = filepath.Join(o.dir, "job")
 		tags := "grpcnotrace"
-		if o.mutant != "" {
+		if o.mutant != "" || do == "mutants" {
 			tags += ",mutants"
 		}
 		cmd := exec.CommandContext(ctx, "go", "build", "-tags", tags, "-o", o.program, "github.com/rivulet-io/rivulet/test/eos/job")
@@ -121,18 +157,31 @@ func session(ctx context.Context, o options, stdout io.Writer) (code int, err er
 			return inconclusive, fmt.Errorf("%w\n%s", err, out)
 		}
 	}
+	e := new(environment)
+	defer e.close()
 	n, err := newNetwork(ctx)
 	if err != nil {
 		fmt.Fprintln(o.log, "chaos: no links will be cut:", err)
 		n = nil
 	}
-	defer n.close()
-	kafka, err := realkafka.New(ctx, o.dir, realkafka.Options{Heap: "256m", Host: n.address(), Properties: map[string]string{"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}})
+	e.net = n
+	e.kafka, err = realkafka.New(ctx, o.dir, realkafka.Options{Heap: "256m", Host: n.address(), Properties: map[string]string{"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}})
 	if err != nil {
 		return inconclusive, err
 	}
-	defer kafka.Close()
-	r, err := execute(ctx, o, kafka, n, chaos(ctx))
+	if o.mode == "ha" {
+		if e.etcd, err = realetcd.New(ctx, o.dir, realetcd.Options{Members: 3, Host: n.address()}); err != nil {
+			return inconclusive, err
+		}
+	}
+	switch do {
+	case "run":
+	case "mutants":
+		return calibrate(ctx, o, e, stdout)
+	default:
+		return inconclusive, fmt.Errorf("%q: want run or mutants", do)
+	}
+	r, err := execute(ctx, o, e, chaos(ctx))
 	switch {
 	case errors.Is(err, eos.ErrInconclusive):
 		fmt.Fprintln(stdout, "INCONCLUSIVE")

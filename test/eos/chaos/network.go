@@ -18,7 +18,7 @@ type network struct {
 	name   string // of the bridge; what the names of all else begin with
 	subnet string // "10.x.y"
 	next   int
-	spaces []string
+	spaces map[string]place
 }
 
 var errNoRoot = errors.New("network namespaces need root and the command ip")
@@ -32,7 +32,7 @@ func newNetwork(ctx context.Context) (*network, error) {
 		return nil, errNoRoot
 	}
 	pid := os.Getpid()
-	n := &network{name: "eos" + strconv.Itoa(pid), subnet: fmt.Sprintf("10.%d.%d", 100+pid/250%100, pid%250), next: 2}
+	n := &network{name: "eos" + strconv.Itoa(pid), subnet: fmt.Sprintf("10.%d.%d", 100+pid/250%100, pid%250), next: 2, spaces: map[string]place{}}
 	n.sweep(ctx)
 	for _, c := range []string{"link add %s type bridge", "addr add " + n.subnet + ".1/24 dev %s", "link set %s up"} {
 		if err := ip(ctx, fmt.Sprintf(c, n.name)); err != nil {
@@ -80,17 +80,20 @@ func ip(ctx context.Context, line string) error {
 // place is a namespace: its name, its address, and the bridge's end of its cable.
 type place struct{ ns, host, link string }
 
-// space makes a namespace; on loopback when there is no network.
+// space makes a namespace, or returns the one of that name; on loopback when there is no network.
 func (n *network) space(ctx context.Context, name string) (place, error) {
 	if n == nil {
 		return place{host: "127.0.0.1"}, nil
+	}
+	if p, ok := n.spaces[name]; ok {
+		return p, nil
 	}
 	p := place{ns: n.name + "-" + name, host: fmt.Sprintf("%s.%d", n.subnet, n.next), link: fmt.Sprintf("%s-%d", n.name, n.next)}
 	n.next++
 	if err := ip(ctx, "netns add "+p.ns); err != nil {
 		return p, err
 	}
-	n.spaces = append(n.spaces, p.ns)
+	n.spaces[name] = p
 	for _, c := range []string{
 		"link add " + p.link + " type veth peer name eth0 netns " + p.ns, "link set " + p.link + " master " + n.name, "link set " + p.link + " up",
 		"-n " + p.ns + " addr add " + p.host + "/24 dev eth0", "-n " + p.ns + " link set eth0 up", "-n " + p.ns + " link set lo up",
@@ -117,7 +120,7 @@ func (n *network) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	for _, s := range n.spaces {
-		_ = ip(ctx, "netns del "+s) // what is left is swept by the next run
+		_ = ip(ctx, "netns del "+s.ns) // what is left is swept by the next run
 	}
 	_ = ip(ctx, "link del "+n.name)
 }

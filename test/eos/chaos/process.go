@@ -16,6 +16,7 @@ type process struct {
 	name, dir string
 	// ns is its network namespace, "" for that of the driver; host its address there.
 	ns, host string
+	at       []string // its addresses, HOST:PORT
 	path     string
 	args     func() []string
 	env      []string

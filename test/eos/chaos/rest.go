@@ -89,8 +89,17 @@ func (r rest) checkpoints(ctx context.Context) (completed, failed int, err error
 	return v.Counts.Completed, v.Counts.Failed, err
 }
 
-// stop stops the job with a savepoint and returns its path.
-func (r rest) stop(ctx context.Context) (string, error) {
+// taskManagers returns how many are known.
+func (r rest) taskManagers(ctx context.Context) (int, error) {
+	var v struct {
+		TaskManagers []json.RawMessage `json:"taskmanagers"`
+	}
+	err := r.ask(ctx, http.MethodGet, "/taskmanagers", nil, &v)
+	return len(v.TaskManagers), err
+}
+
+// stop stops the job with a savepoint and returns its path. lost says that nobody is there to do it.
+func (r rest) stop(ctx context.Context, lost func() error) (string, error) {
 	id, _, err := r.job(ctx)
 	if err != nil {
 		return "", err
@@ -117,6 +126,11 @@ func (r rest) stop(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("stop with savepoint: %.500s", v.Operation.Failure)
 		case err == nil && v.Status.ID == "COMPLETED":
 			return v.Operation.Location, nil
+		}
+		if err != nil {
+			if err := lost(); err != nil {
+				return "", fmt.Errorf("stop with savepoint: %w", err)
+			}
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	realetcd "github.com/rivulet-io/rivulet/pkg/test/etcd"
 	"github.com/rivulet-io/rivulet/test/realkafka"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -30,6 +31,7 @@ type run struct {
 	dir    string
 	prefix string
 	kafka  *realkafka.Cluster
+	etcd   *realetcd.Cluster
 	sys    *system
 	tail   *eos.Tail
 	rand   *rand.Rand
@@ -59,8 +61,9 @@ func (r *run) event(what string, attrs map[string]any) {
 var errBroken = errors.New("the system did not come back")
 
 // execute runs the jobs, injects the faults of plan, and returns what was found. The topics of each run are its own.
-func execute(ctx context.Context, o options, kafka *realkafka.Cluster, n *network, plan func(r *run) error) (_ *report, err error) {
-	r := &run{o: o, kafka: kafka, rand: rand.New(rand.NewPCG(o.seed, 1)), began: time.Now()}
+func execute(ctx context.Context, o options, e *environment, plan func(r *run) error) (_ *report, err error) {
+	kafka := e.kafka
+	r := &run{o: o, kafka: kafka, etcd: e.etcd, rand: rand.New(rand.NewPCG(o.seed, 1)), began: time.Now()}
 	r.id = uint32(r.began.UnixNano())
 	r.prefix = fmt.Sprintf("eos%08x", r.id)
 	r.dir = filepath.Join(o.dir, r.prefix)
@@ -88,7 +91,7 @@ func execute(ctx context.Context, o options, kafka *realkafka.Cluster, n *networ
 		}
 	}
 	defer closeTail()
-	if r.sys, err = newSystem(ctx, o, r.dir, n, kafka.Bootstrap(), r.prefix); err != nil {
+	if r.sys, err = newSystem(ctx, o, r.dir, e, r.prefix); err != nil {
 		return nil, err
 	}
 	defer r.sys.close()
@@ -195,10 +198,9 @@ func (r *run) drain(ctx context.Context, flows []string) error {
 		}
 		return true
 	}
-	const patience = 15 * time.Second // without anything new
 	before := map[string]int64{}
 	for {
-		sub, stop := context.WithTimeout(ctx, patience)
+		sub, stop := context.WithTimeout(ctx, r.o.patience)
 		_, err := r.tail.Await(sub, complete)
 		stop()
 		if err == nil {
@@ -243,7 +245,11 @@ func (r *run) inject(ctx context.Context, k kind) error {
 	if k.environment {
 		from = healed
 	}
-	when, err := r.progress(ctx, healed, k.limit)
+	limit := k.limit
+	if r.o.limit > 0 {
+		limit = r.o.limit
+	}
+	when, err := r.progress(ctx, healed, limit)
 	if err != nil {
 		f.Err = err.Error()
 		r.event("not healed", map[string]any{"kind": k.name, "evidence": evidence, "err": f.Err})
@@ -262,7 +268,9 @@ func chaos(ctx context.Context) func(r *run) error {
 			if len(r.o.kinds) > 0 && !slices.Contains(r.o.kinds, k.name) {
 				continue
 			}
-			if why := k.can(r); why != "" {
+			if why := k.can(r); why == elsewhere {
+				continue
+			} else if why != "" {
 				fmt.Fprintf(r.o.log, "chaos: %s skipped: %s\n", k.name, why)
 				r.report.Skipped = append(r.report.Skipped, k.name+": "+why)
 				continue

@@ -10,6 +10,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/app"
 	"github.com/rivulet-io/rivulet/pkg/connector/kafka"
 	"github.com/rivulet-io/rivulet/pkg/event"
+	_ "github.com/rivulet-io/rivulet/pkg/ha/etcd"
 	"github.com/rivulet-io/rivulet/pkg/state"
 	"github.com/rivulet-io/rivulet/pkg/stream"
 
