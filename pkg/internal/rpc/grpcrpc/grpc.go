@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
+	pb "google.golang.org/protobuf/proto"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
@@ -118,6 +120,34 @@ func declassify(ctx context.Context, method string, req, reply any, cc *grpc.Cli
 	return fmt.Errorf("%s: %w: %s: %s", method, rpc.ErrUnreachable, st.Code(), st.Message())
 }
 
+// interceptor puts a Caller around calls.
+func interceptor(n Network, address string) grpc.UnaryClientInterceptor {
+	c, ok := n.(Caller)
+	if !ok {
+		return declassify
+	}
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		var mu sync.Mutex
+		answer, answered := reply.(pb.Message), false
+		req = pb.Clone(req.(pb.Message)) // late ones must not see what becomes of it
+		err := c.Call(ctx, address, method, func(ctx context.Context) error {
+			own := answer.ProtoReflect().New().Interface()
+			err := declassify(ctx, method, req, own, cc, invoke, opts...)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil && !answered {
+				pb.Reset(answer)
+				pb.Merge(answer, own)
+			}
+			return err
+		})
+		mu.Lock()
+		defer mu.Unlock()
+		answered = true
+		return err
+	}
+}
+
 // Client is a connection to another process; it connects when it is first used, and again when it was lost. It is safe for concurrent use.
 type Client struct {
 	conn *grpc.ClientConn
@@ -134,9 +164,10 @@ func dial(n Network, address string, more ...grpc.DialOption) (*Client, error) {
 		grpc.WithReadBufferSize(bufferBytes), grpc.WithWriteBufferSize(bufferBytes), grpc.WithSharedWriteBuffer(true),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}, MinConnectTimeout: 5 * time.Second}),
-		grpc.WithUnaryInterceptor(declassify),
+		grpc.WithUnaryInterceptor(interceptor(n, address)),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, err)

@@ -17,6 +17,13 @@ type Network interface {
 	Dial(ctx context.Context, address string) (net.Conn, error)
 }
 
+// Caller is a Network that stands around each call, for tests of what becomes of calls that are lost, repeated or late. invoke makes the call; it may be made several times, also
+// at once and when Call has returned. What Call returns is the outcome, with the answer of the invocation that ended last before.
+type Caller interface {
+	Network
+	Call(ctx context.Context, address, method string, invoke func(context.Context) error) error
+}
+
 // Memory is a network inside one process: no port, no kernel. It is safe for concurrent use.
 type Memory struct {
 	mu        sync.Mutex
