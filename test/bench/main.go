@@ -37,6 +37,7 @@ var suites = []suite{
 	{"state", "checkpoints, savepoints and a restore of 1 M keys of 20 bytes with a struct of 3 fields", stateSuite},
 	{"recovery", "kill -9 under load and a new start, exactly once", recovery},
 	{"cluster", "a job in mini against the same on a JobManager and two TaskManagers", clusterSuite},
+	{"scale", "a JobManager and TaskManagers as processes: a job of 1,000 subtasks, and a hundred idle jobs", scale},
 	{"engine", "a generator through map, filter, keyBy and a sum, without Kafka", engine},
 	{"exchange", "32 KB batches of 200-byte records from one process to another, against raw TCP frames", exchangeSuite},
 }
