@@ -58,7 +58,8 @@ func (a clusterArg) build(env *stream.Env) error {
 
 func (a clusterArg) settings() []config.Setting {
 	return []config.Setting{
-		{Key: "parallelism.default", Value: strconv.Itoa(a.Subtasks)}, {Key: "pipeline.operator-chaining.enabled", Value: "false"},
+		{Key: "parallelism.default", Value: strconv.Itoa(a.Subtasks)},
+		{Key: "pipeline.operator-chaining.enabled", Value: "false"},
 		{Key: "execution.checkpointing.interval", Value: "10 s"},
 	}
 }
