@@ -68,8 +68,9 @@ func (f Fabric) String() string {
 // Mini is a cluster in one process.
 type Mini struct {
 	*Host
-	cfg MiniConfig
-	tms []*taskmanager.TaskManager
+	cfg     MiniConfig
+	network *grpcrpc.Memory
+	tms     []*taskmanager.TaskManager
 }
 
 // RunMini runs jobs until all have ended, or ctx ends: then they are suspended, and go on at the next start. The error is nil when no job FAILED.
@@ -104,7 +105,7 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mini{Host: h, cfg: cfg}
+	m := &Mini{Host: h, cfg: cfg, network: network}
 	fabric := exchange.Direct
 	switch cfg.Fabric {
 	case Direct:
@@ -202,6 +203,9 @@ func budgets(settings *config.Config, limit int64, channels, ends int) (channel,
 	buffer = int(total) / 8 / max(ends, 1)
 	return min(max(channel, 64<<10), 1<<20), min(max(buffer, 256<<10), 8<<20), nil
 }
+
+// CutConnections ends all connections between the JobManager and TaskManagers, as if somebody had pulled their cables, and returns how many there were: for tests.
+func (m *Mini) CutConnections() int { return m.network.Cut() }
 
 // Run runs the cluster; see RunMini.
 func (m *Mini) Run(ctx context.Context) error { return m.run(ctx, m.tms) }

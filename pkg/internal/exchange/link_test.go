@@ -126,7 +126,10 @@ func TestRemoteElements(t *testing.T) {
 						{Kind: exchange.KindBatch},
 						{Kind: exchange.KindBarrier},
 						{Kind: exchange.KindIdle, Idle: true},
-						{Kind: exchange.KindIdle}, {Kind: exchange.KindWatermark, Watermark: event.Max}, {Kind: exchange.KindEndOfData, Drain: true}, {Kind: exchange.KindEnd},
+						{Kind: exchange.KindIdle},
+						{Kind: exchange.KindWatermark, Watermark: event.Max},
+						{Kind: exchange.KindEndOfData, Drain: true},
+						{Kind: exchange.KindEnd},
 					} {
 						want = append(want, fmt.Sprint(int(e.Kind), " ", e.Watermark, " ", e.Idle, " ", e.Drain))
 					}

@@ -135,9 +135,18 @@ func (a args) await(ctx context.Context) (string, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
-		time.Sleep(5 * time.Millisecond)
+		pause(ctx, 5*time.Millisecond)
 	}
 	return "", ctx.Err()
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 func (a args) announce(address string) error {
@@ -274,7 +283,7 @@ func producer(ctx context.Context, a args) (result, error) {
 	}
 	defer w.Close()
 	if a.seconds == 0 {
-		time.Sleep(time.Second)
+		pause(ctx, time.Second)
 		r.After, err = rss()
 	}
 	for began := time.Now(); err == nil && time.Since(began).Seconds() < a.seconds+warmUp.Seconds()+0.2; {
@@ -283,9 +292,9 @@ func producer(ctx context.Context, a args) (result, error) {
 	}
 	w.Broadcast(exchange.Element{Kind: exchange.KindEnd})
 	for err == nil && w.Load().Elements > 0 {
-		time.Sleep(time.Millisecond)
+		pause(ctx, time.Millisecond)
 	}
-	time.Sleep(100 * time.Millisecond) // the end is written
+	pause(ctx, 100*time.Millisecond) // the end is written
 	return r, err
 }
 
@@ -347,7 +356,7 @@ func consumer(ctx context.Context, a args) (result, error) {
 		return r, err
 	}
 	if a.seconds == 0 {
-		time.Sleep(500 * time.Millisecond)
+		pause(ctx, 500*time.Millisecond)
 		if r.After, err = rss(); err != nil {
 			return r, err
 		}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 )
@@ -29,10 +31,38 @@ type Memory struct {
 	mu        sync.Mutex
 	listeners map[string]*memoryListener
 	next      int
+	conns     map[*memoryConn]struct{} // of the ends that dialed
 }
 
 // NewMemory returns an empty network.
-func NewMemory() *Memory { return &Memory{listeners: map[string]*memoryListener{}} }
+func NewMemory() *Memory {
+	return &Memory{listeners: map[string]*memoryListener{}, conns: map[*memoryConn]struct{}{}}
+}
+
+// Cut ends all connections there are, as if somebody had pulled their cables, and returns how many there were. New ones can be made at once.
+func (m *Memory) Cut() int {
+	m.mu.Lock()
+	conns := slices.Collect(maps.Keys(m.conns))
+	m.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close() // a pipe's never fails
+	}
+	return len(conns)
+}
+
+// memoryConn is the end that dialed.
+type memoryConn struct {
+	net.Conn
+	network *Memory
+}
+
+// Close is net.Conn's.
+func (c *memoryConn) Close() error {
+	c.network.mu.Lock()
+	delete(c.network.conns, c)
+	c.network.mu.Unlock()
+	return c.Conn.Close()
+}
 
 // Listen opens an address.
 func (m *Memory) Listen(address string) (net.Listener, error) {
@@ -61,7 +91,11 @@ func (m *Memory) Dial(ctx context.Context, address string) (net.Conn, error) {
 	here, there := net.Pipe()
 	select {
 	case l.conns <- there:
-		return here, nil
+		c := &memoryConn{here, m}
+		m.mu.Lock()
+		m.conns[c] = struct{}{}
+		m.mu.Unlock()
+		return c, nil
 	case <-l.closed:
 		return nil, fmt.Errorf("dial %s: connection refused", address)
 	case <-ctx.Done():
