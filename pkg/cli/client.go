@@ -51,6 +51,7 @@ type call struct {
 	running, scheduled, all bool // list
 	drain, full, verify     bool
 	dir, dispose            string
+	migrate                 migrateOptions
 }
 
 // main runs a command and returns the exit code.
@@ -82,7 +83,7 @@ func (k *clientCommand) main(ctx context.Context, env commandEnv, name string, a
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, client.ErrUnreachable):
+	case errors.Is(err, client.ErrUnreachable) && name != "migrate": // which says itself what is to be done
 		err = fmt.Errorf("%w; is the job running? A process says at its start where it serves REST; give that as --rest-address HOST:PORT", err)
 	}
 	return fail(env.stderr, env.program+" "+name, err)

@@ -1,0 +1,240 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+)
+
+// site is a cluster as REST shows it, with programs that it can run, and what goes wrong there. It keeps the law that migrate is to keep: it counts how many copies of a
+// job run at all sites of a test.
+type site struct {
+	mu       sync.Mutex
+	programs []string
+	session  bool
+	slots    int
+	fault    string // of the next start, or of a stop: see TestMigrate
+	jobs     []*siteJob
+	log      *bytes.Buffer // of orders
+	running  map[string]int
+	name     string
+}
+
+type siteJob struct {
+	id, name, state, reason, savepoint string
+	checkpoints                        int
+}
+
+// begin and end change a job's state, with the law checked.
+func (s *site) begin(j *siteJob) {
+	j.state = "RUNNING"
+	if s.running[j.name]++; s.running[j.name] > 1 {
+		fmt.Fprintf(s.log, "%s: TWO COPIES RUN\n", s.name)
+	}
+}
+
+func (s *site) end(j *siteJob, state string) {
+	if j.state == "RUNNING" {
+		s.running[j.name]--
+	}
+	j.state = state
+}
+
+func (s *site) job(id string) *siteJob {
+	for _, j := range s.jobs {
+		if j.id == id {
+			return j
+		}
+	}
+	return nil
+}
+
+// ServeHTTP is the part of the API that migrate uses.
+func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	answer := func(v any) { _ = json.NewEncoder(w).Encode(v) }
+	refuse := func(status int, text string) {
+		w.WriteHeader(status)
+		answer(map[string]any{"errors": []string{text}})
+	}
+	var body map[string]any
+	_ = json.NewDecoder(r.Body).Decode(&body)
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	switch {
+	case r.URL.Path == "/overview":
+		used := 0
+		for _, j := range s.jobs {
+			if j.state == "RUNNING" {
+				used += 2
+			}
+		}
+		answer(map[string]any{"slots-total": s.slots, "slots-available": s.slots - used})
+	case r.URL.Path == "/jobs/overview":
+		list := []map[string]any{}
+		for _, j := range s.jobs {
+			list = append(list, map[string]any{"jid": j.id, "name": j.name, "state": j.state, "tasks": map[string]int{"total": 2, "running": 2}})
+		}
+		answer(map[string]any{"jobs": list})
+	case r.URL.Path == "/jars" && !s.session:
+		refuse(http.StatusNotFound, "Not found.")
+	case r.URL.Path == "/jars":
+		files := []map[string]any{}
+		for _, p := range s.programs {
+			files = append(files, map[string]any{"id": p, "name": p})
+		}
+		answer(map[string]any{"files": files})
+	case parts[0] == "jars":
+		s.start(w, body, answer, refuse, parts[1])
+	case s.job(parts[1]) == nil:
+		refuse(http.StatusNotFound, "Job could not be found.")
+	default:
+		s.order(r, parts, body, answer, refuse)
+	}
+}
+
+func (s *site) start(w http.ResponseWriter, body map[string]any, answer func(any), refuse func(int, string), program string) {
+	fault := s.fault
+	s.fault = ""
+	if fault == "refuses" {
+		refuse(http.StatusBadRequest, "The savepoint cannot be read.")
+		return
+	}
+	j := &siteJob{id: body["jobId"].(string), name: program, checkpoints: 1}
+	fmt.Fprintf(s.log, "%s: start %s from %v, parallelism %v, arguments %v\n", s.name, program, body["savepointPath"], body["parallelism"], body["programArgsList"])
+	s.jobs = append(s.jobs, j)
+	s.begin(j)
+	switch fault {
+	case "fails":
+		j.checkpoints, j.reason = 0, "no such topic"
+		s.end(j, "FAILED")
+	case "fails later":
+		j.reason = "no such topic"
+		s.end(j, "FAILED")
+	case "hangs":
+		j.checkpoints = 0
+	case "loses the answer":
+		panic(http.ErrAbortHandler)
+	}
+	answer(map[string]any{"jobid": j.id})
+}
+
+func (s *site) order(r *http.Request, parts []string, body map[string]any, answer func(any), refuse func(int, string)) {
+	j := s.job(parts[1])
+	switch {
+	case r.Method == http.MethodPatch:
+		fmt.Fprintf(s.log, "%s: cancel %s\n", s.name, j.name)
+		s.end(j, "CANCELED")
+		answer(struct{}{})
+	case len(parts) == 2:
+		answer(map[string]any{"jid": j.id, "name": j.name, "state": j.state, "vertices": []map[string]any{{"parallelism": 2}}})
+	case parts[2] == "stop":
+		fmt.Fprintf(s.log, "%s: stop %s\n", s.name, j.name)
+		if s.fault != "cannot stop" {
+			j.savepoint = "file:///s/savepoint-1"
+			s.end(j, "FINISHED")
+		}
+		answer(map[string]any{"request-id": body["triggerId"]})
+	case parts[2] == "savepoints":
+		operation := map[string]any{"location": j.savepoint}
+		if s.fault == "cannot stop" {
+			operation = map[string]any{"failure-cause": map[string]any{"stack-trace": "no space left on device"}}
+		}
+		answer(map[string]any{"status": map[string]any{"id": "COMPLETED"}, "operation": operation})
+	case parts[2] == "checkpoints":
+		latest := map[string]any{}
+		if j.savepoint != "" {
+			latest["savepoint"] = map[string]any{"external_path": j.savepoint}
+		}
+		answer(map[string]any{"counts": map[string]any{"completed": j.checkpoints}, "latest": latest})
+	case parts[2] == "status":
+		answer(map[string]any{"status": j.state})
+	case parts[2] == "exceptions":
+		entries := []map[string]any{}
+		if j.reason != "" {
+			entries = append(entries, map[string]any{"stacktrace": j.reason})
+		}
+		answer(map[string]any{"exceptionHistory": map[string]any{"entries": entries}})
+	default:
+		refuse(http.StatusNotFound, "Not found.")
+	}
+}
+
+// TestMigrate moves a job between two clusters, and has things go wrong at one of them.
+//
+//	site NAME [session] [programs=(A,B)] [slots=N] [running=(A,B)] [fault="..."]   makes a site; $NAME is its URL. Its fault is "cannot stop", or, of its next start:
+//	                                                                               "refuses", "fails", "fails later" (after a checkpoint), "hangs", "loses the answer"
+//	down NAME                                                                      it is gone
+//	migrate ARGS...                                                                runs the command; its exit code, output and the orders that sites took are written
+func TestMigrate(t *testing.T) {
+	log, copies := new(bytes.Buffer), map[string]int{}
+	servers := map[string]*httptest.Server{}
+	t.Cleanup(func() {
+		for _, s := range servers {
+			s.Close()
+		}
+	})
+	id := regexp.MustCompile(`\b[0-9a-f]{32}\b`)
+	port := regexp.MustCompile(`127\.0\.0\.1:[0-9]+->127`)
+	datadriven.RunTest(t, "testdata/migrate.txt", func(t *testing.T, d *datadriven.TestData) string {
+		switch d.Cmd {
+		case "site":
+			name := d.CmdArgs[0].Key
+			s := &site{name: name, log: log, running: copies}
+			if old := servers[name]; old != nil {
+				old.Close()
+			}
+			for _, a := range d.CmdArgs[1:] {
+				switch a.Key {
+				case "session":
+					s.session = true
+				case "programs":
+					s.programs = a.Vals
+				case "slots":
+					a.Scan(t, 0, &s.slots)
+				case "fault":
+					s.fault = strings.ReplaceAll(a.Vals[0], "-", " ")
+				case "running":
+					for i, n := range a.Vals {
+						j := &siteJob{id: fmt.Sprintf("%031x%d", len(name), i), name: n, checkpoints: 3}
+						s.jobs = append(s.jobs, j)
+						copies[n] = 0
+						s.begin(j)
+					}
+				default:
+					t.Fatalf("%s: unknown argument %s", d.Pos, a.Key)
+				}
+			}
+			servers[name] = httptest.NewServer(s)
+			return ""
+		case "down":
+			servers[d.CmdArgs[0].Key].Close()
+			return ""
+		case "migrate":
+			log.Reset()
+			args := strings.Fields(strings.ReplaceAll(d.Input, "\n", " "))
+			for i, a := range args {
+				if name, ok := strings.CutPrefix(a, "$"); ok {
+					args[i] = servers[name].URL
+				}
+			}
+			var stdout, stderr bytes.Buffer
+			code := Run(t.Context(), Program{Name: "count"}, append([]string{"migrate", "--timeout", "500ms"}, args...), &stdout, &stderr)
+			text := fmt.Sprintf("%s%sexit %d\n%s", stdout.String(), stderr.String(), code, log.String())
+			for name, s := range servers {
+				text = strings.NewReplacer(s.URL, "$"+name, strings.TrimPrefix(s.URL, "http://"), "$"+name).Replace(text)
+			}
+			return port.ReplaceAllString(id.ReplaceAllString(text, "<id>"), "<port>->127")
+		}
+		t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)
+		return ""
+	})
+}
