@@ -172,25 +172,31 @@ func (a *admin) fate(ctx context.Context, c *committable) (f fate, err error) {
 	return f, err
 }
 
-func (a *admin) ask(ctx context.Context, c *committable) (fate, error) {
+// describe asks for the state of a transactional id.
+func (a *admin) describe(ctx context.Context, id string) (s kmsg.DescribeTransactionsResponseTransactionState, err error) {
 	cl, err := a.client(true)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	req := kmsg.NewPtrDescribeTransactionsRequest()
-	req.TransactionalIDs = []string{c.id}
+	req.TransactionalIDs = []string{id}
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	if len(resp.TransactionStates) != 1 {
-		return 0, fmt.Errorf("describe transaction %q: %d answers", c.id, len(resp.TransactionStates))
+		return s, fmt.Errorf("describe transaction %q: %d answers", id, len(resp.TransactionStates))
 	}
-	s := resp.TransactionStates[0]
-	if err := kerr.ErrorForCode(s.ErrorCode); err != nil {
-		if errors.Is(err, kerr.TransactionalIDNotFound) {
-			return reused, nil // it expired
-		}
+	s = resp.TransactionStates[0]
+	return s, kerr.ErrorForCode(s.ErrorCode)
+}
+
+func (a *admin) ask(ctx context.Context, c *committable) (fate, error) {
+	s, err := a.describe(ctx, c.id)
+	if errors.Is(err, kerr.TransactionalIDNotFound) {
+		return reused, nil // it expired
+	}
+	if err != nil {
 		return 0, err
 	}
 	same := s.ProducerID == c.pid && s.ProducerEpoch == c.epoch
@@ -271,11 +277,59 @@ func (a *admin) list(ctx context.Context, prefix string) (out []ongoing, err err
 	return out, nil
 }
 
+// guard is the state of a sink's guard: a transactional id, the prefix with "-guard", that no transaction ever has. Each run of a sink claims it before anything else, and a
+// writer looks at it before a checkpoint may be complete that its transaction is part of: when it is not as the writer found it first, another run has taken over. The ids of
+// the transactions alone do not tell: a process that was paused may go on with one that the new run has never heard of.
+type guard struct {
+	pid   int64
+	epoch int16
+	// taken: a sink with another prefix has claimed it. Its run was restored there, and neither it nor a restart of it may go on.
+	taken bool
+}
+
+const (
+	ownGuard   = 2 * time.Second         // the transaction timeout of a guard
+	takenGuard = 1999 * time.Millisecond // that of one that was taken over
+)
+
+func guardID(prefix string) string { return prefix + "-guard" }
+
+// guard looks at a sink's guard; nil for one that nobody has claimed in the last days.
+func (a *admin) guard(ctx context.Context, prefix string) (*guard, error) {
+	s, err := a.describe(ctx, guardID(prefix))
+	if errors.Is(err, kerr.TransactionalIDNotFound) {
+		return nil, nil //nolint:nilnil // see above
+	}
+	if err != nil {
+		return nil, fmt.Errorf("transactional id %q: %w", guardID(prefix), err)
+	}
+	return &guard{s.ProducerID, s.ProducerEpoch, s.TimeoutMillis == int32(takenGuard.Milliseconds())}, nil
+}
+
+// claim makes a sink's guard this run's.
+func (a *admin) claim(ctx context.Context, prefix string, timeout time.Duration) (*guard, error) {
+	resp, err := a.initialise(ctx, guardID(prefix), timeout)
+	if err != nil {
+		return nil, fmt.Errorf("transactional id %q: %w", guardID(prefix), err)
+	}
+	return &guard{resp.ProducerID, resp.ProducerEpoch, timeout == takenGuard}, nil
+}
+
+// superseded is the error of a run whose guard somebody else has claimed.
+func superseded(prefix string) error {
+	return connector.Permanent(fmt.Errorf("fenced: another run of this sink has taken over the transactions %s-*: the job was restored elsewhere, or runs twice; what this run has written since is not visible, and never will be; cancel it here, or the other one there", prefix))
+}
+
 // fence initialises a transactional id: what is open under it is aborted, and who had it can write no more.
 func (a *admin) fence(ctx context.Context, id string, timeout time.Duration) error {
+	_, err := a.initialise(ctx, id, timeout)
+	return err
+}
+
+func (a *admin) initialise(ctx context.Context, id string, timeout time.Duration) (*kmsg.InitProducerIDResponse, error) {
 	cl, err := a.client(true)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req := kmsg.NewPtrInitProducerIDRequest()
 	req.TransactionalID, req.TransactionTimeoutMillis = &id, int32(timeout.Milliseconds())
@@ -286,7 +340,7 @@ func (a *admin) fence(ctx context.Context, id string, timeout time.Duration) err
 			err = kerr.ErrorForCode(resp.ErrorCode)
 		}
 		if !errors.Is(err, kerr.ConcurrentTransactions) || !pause(ctx, wait) {
-			return err
+			return resp, err
 		}
 	}
 }

@@ -18,6 +18,8 @@ type committer struct {
 	ctx     connector.CommitterContext
 	admin   *admin
 	metrics *committerMetrics
+	// guard is what the sink's guard was after the last Recover; nil before.
+	guard *guard
 }
 
 func newCommitter(cfg *sinkConfig, ctx connector.CommitterContext) *committer {
@@ -26,6 +28,7 @@ func newCommitter(cfg *sinkConfig, ctx connector.CommitterContext) *committer {
 
 // Recover implements connector.Committer. Its order is what exactly once stands on:
 //
+//  0. Claim the sink's guard, and that of the sink that wrote the checkpoint: from now on no checkpoint of another run that still writes becomes complete.
 //  1. Ask what became of each prepared transaction. If one was aborted and none committed, the checkpoint before is exact, and nothing may be committed now.
 //  2. Commit all that are open. Their ids are not initialised: should the process end before the ledger is written, the broker still knows that they were committed.
 //  3. Abort every other open transaction of this sink, by its stored and by its own name.
@@ -56,6 +59,9 @@ func (c *committer) Recover(ctx context.Context, r connector.Recovery) error {
 	if err := c.look(ctx); err != nil {
 		return err
 	}
+	if err := c.claim(ctx, sinks, r.Sink != nil); err != nil {
+		return err
+	}
 	if err := c.commit(ctx, r, prepared); err != nil {
 		return err
 	}
@@ -79,6 +85,32 @@ func (c *committer) look(ctx context.Context) error {
 			_, err = describe(ctx, cl, c.cfg.topics)
 		}
 		return err
+	})
+}
+
+// claim does step 0. sinks[0] is this sink; another one is that which wrote the checkpoint. A run whose guard was claimed by another one since is refused: within a process
+// by the guard that it knows, and one that starts anew from a checkpoint of its own by the mark that a sink with another prefix leaves.
+func (c *committer) claim(ctx context.Context, sinks []sinkState, restores bool) error {
+	return persist(ctx, c.ctx.Logger, "claim the sink's transactional ids", func(ctx context.Context) error {
+		own := sinks[0].prefix
+		g, err := c.admin.guard(ctx, own)
+		switch {
+		case err != nil:
+			return err
+		case g == nil: // the first run, or none for days
+		case c.guard != nil && *g != *c.guard, g.taken && restores && len(sinks) == 1:
+			return superseded(own)
+		}
+		c.guard = nil // should the answer be lost, the next try finds what this one did
+		if c.guard, err = c.admin.claim(ctx, own, ownGuard); err != nil {
+			return err
+		}
+		for _, s := range sinks[1:] {
+			if _, err := c.admin.claim(ctx, s.prefix, takenGuard); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/cluster"
 	"github.com/rivulet-io/rivulet/pkg/connector/kafka"
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
 	"github.com/rivulet-io/rivulet/pkg/stream"
 	"github.com/rivulet-io/rivulet/test/realkafka"
@@ -287,6 +288,48 @@ func TestSavepointUnderAnotherName(t *testing.T) {
 		}
 		if err := q.stop(); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// TestWakesUp: a process is cut off inside a transaction, its newest retained checkpoint is restored elsewhere, under another id and parallelism, and it comes back. Readers are
+// not held up by what it had begun, its job fails and says why, and each record is there once.
+func TestWakesUp(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *broker) {
+		in, out := b.name("in"), b.name("out")
+		b.topic(in, 2)
+		b.topic(out, 2)
+		plug := b.plug()
+		p := mini(t, cluster.NewMemory(), copyTopics(b.on(plug), in, out, kafka.ExactlyOnce()), "execution.checkpointing.interval", "1 s")
+		b.produce(in, 0, 0, 100)
+		b.produce(in, 1, 0, 100)
+		b.await(out, 200)
+		job, path := p.Jobs()[0], ""
+		prefix := "rivulet-" + job.String()
+		b.produce(in, 0, 100, 200)
+		wait(t, "an open transaction", func() bool { return len(b.ongoing(prefix)) > 0 })
+		plug.pull()
+		if err := p.JobManager().Checkpoints(job, func(s *checkpoint.Stats) { path = s.LatestCompleted.Path }); err != nil {
+			t.Fatal(err)
+		}
+		before := time.Now()
+		q := start(t, p.mem.CrashClone(100), cluster.Job{Name: "other", Build: copyTopics(b, in, out, kafka.ExactlyOnce()), FromSavepoint: path}, "parallelism.default", "3")
+		wait(t, "readers are unblocked", func() bool { return len(b.ongoing(prefix)) == 0 && len(b.read(out, true)) >= 300 })
+		t.Logf("readers had everything %v after the restore began", time.Since(before))
+		b.produce(in, 1, 100, 200)
+		b.once(out, 2, 200)
+		plug.push()
+		b.produce(in, 0, 200, 300)
+		b.produce(in, 1, 200, 300)
+		if err := p.failed(); !strings.Contains(err, prefix) || !strings.Contains(err, "fenced") {
+			t.Errorf("the one that came back ended with %v", err)
+		}
+		b.once(out, 2, 300)
+		if err := q.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if open := b.ongoing(prefix); len(open) > 0 {
+			t.Errorf("still open: %v", open)
 		}
 	})
 }

@@ -165,7 +165,8 @@ func AtLeastOnce() SinkOption { return sinkOption(func(c *sinkConfig) { c.guaran
 // NoGuarantee does not wait at checkpoints: after a failure records may be missing, or written again.
 func NoGuarantee() SinkOption { return sinkOption(func(c *sinkConfig) { c.guarantee = none }) }
 
-// TransactionalIDPrefix begins the names of the sink's transactions (PREFIX-OPERATOR-SUBTASK-NUMBER). Jobs that write one cluster need different ones, and a job keeps its own
+// TransactionalIDPrefix begins the names of the sink's transactions (PREFIX-OPERATOR-SUBTASK-NUMBER, and PREFIX-OPERATOR-guard, which tells a run that another one has
+// taken over; the user needs access to all that begin so). Jobs that write one cluster need different ones, and a job keeps its own
 // for ever. The default is made of the job's id.
 func TransactionalIDPrefix(prefix string) SinkOption {
 	return sinkOption(func(c *sinkConfig) { c.prefix = prefix })

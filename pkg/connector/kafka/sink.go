@@ -340,7 +340,7 @@ func (w *writer[T]) Flush(ctx context.Context) error {
 
 // begin starts the next transaction.
 func (w *writer[T]) begin() (err error) {
-	if w.cl, err = w.txns.begin(); err == nil {
+	if w.cl, err = w.txns.begin(w.life); err == nil {
 		w.watch.client.Store(w.cl)
 	}
 	return err

@@ -36,6 +36,9 @@ type transactions struct {
 	hook    kgo.Hook // of the clients
 
 	current *transaction // task's goroutine
+	// guard is the sink's guard as it was before the first transaction, and guarded that it was looked at; task's goroutine.
+	guard   *guard
+	guarded bool
 	// running is id and deadline of the open transaction, nil for none.
 	running atomic.Pointer[committable]
 
@@ -82,8 +85,26 @@ func transactionID(prefix string, subtask, slot int) string {
 	return fmt.Sprintf("%s-%d-%d", prefix, subtask, slot)
 }
 
-// begin opens a transaction. The broker is not asked before the first record is sent.
-func (t *transactions) begin() (*kgo.Client, error) {
+// check fails when another run has claimed the sink's guard since the first call.
+func (t *transactions) check(ctx context.Context) error {
+	var g *guard
+	if err := persist(ctx, t.ctx.Logger, "look whether another run has taken over", func(ctx context.Context) (err error) {
+		g, err = t.admin.guard(ctx, t.prefix)
+		return err
+	}); err != nil {
+		return err
+	}
+	if !t.guarded {
+		t.guard, t.guarded = g, true
+	}
+	if g != nil && (g.taken || t.guard == nil || *g != *t.guard) {
+		return superseded(t.prefix)
+	}
+	return nil
+}
+
+// begin opens a transaction.
+func (t *transactions) begin(ctx context.Context) (*kgo.Client, error) {
 	t.mu.Lock()
 	var x *transaction
 	if len(t.free) > 0 {
@@ -99,6 +120,10 @@ func (t *transactions) begin() (*kgo.Client, error) {
 	}
 	x.committable = committable{id: transactionID(t.prefix, t.ctx.Subtask, x.slot)}
 	if x.cl == nil {
+		// Before an id is initialised that the other run may have.
+		if err := t.check(ctx); err != nil {
+			return nil, err
+		}
 		opts := append(t.cfg.producerOptions(t.ctx, t.refused, t.hook), kgo.TransactionalID(x.id), kgo.TransactionTimeout(t.cfg.txnTimeout))
 		var err error
 		if x.cl, err = kgo.NewClient(opts...); err != nil {
@@ -172,6 +197,9 @@ func (t *transactions) prepare(ctx context.Context, checkpoint int64) ([][]byte,
 		}
 		if x.tv2, err = t.admin.tv2(ctx); err != nil {
 			return nil, fmt.Errorf("transaction %q: ask for the cluster's features: %w", x.id, err)
+		}
+		if err := t.check(ctx); err != nil {
+			return nil, fmt.Errorf("transaction %q: %w", x.id, err)
 		}
 		x.checkpoint = checkpoint
 		t.current = nil

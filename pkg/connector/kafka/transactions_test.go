@@ -682,6 +682,55 @@ func TestZombie(t *testing.T) {
 	t.Run("version 1", func(t *testing.T) { onFake(t, zombie, kfake.MaxVersions(kversion.V3_6_0())) })
 }
 
+// TestZombieElsewhere: a run is paused between two transactions, and its checkpoint is restored under another prefix. What it writes when it wakes up never becomes visible,
+// although it takes an id that the new run has fenced already, or never knew.
+func TestZombieElsewhere(t *testing.T) {
+	f := func(t *testing.T, b *broker) {
+		topic, prefix := b.setup()
+		s := b.newSink(topic, prefix)
+		committer, err := s.NewCommitter(connector.CommitterContext{Job: "job", JobID: "id", Operator: "out", Parallelism: 1, Logger: logger(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer committer.Close()
+		for range 2 { // a restart is no other run
+			if err := committer.Recover(t.Context(), connector.Recovery{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		old := open(t, s, 0, 1)
+		old.write(0, 0, 10)
+		r := connector.Recovery{Checkpoint: 1, Committables: old.prepare(1), Sink: old.SinkState()}
+		there := b.newSink(topic, b.name("there"))
+		if err := recoverSink(t, there, 2, r); err != nil {
+			t.Fatal(err)
+		}
+		w := open(t, there, 1, 2)
+		w.write(0, 10, 30)
+		w.prepare(2)
+		if err := w.Commit(t.Context(), 2); err != nil {
+			t.Fatal(err)
+		}
+		// It wakes up. What it had prepared is committed already.
+		if err := old.Commit(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+		fenced := func(what string, err error) {
+			if err == nil || !strings.Contains(err.Error(), "restored elsewhere") || !strings.Contains(err.Error(), prefix) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		fenced("write", old.Write("zombie", event.None))
+		fenced("restart", committer.Recover(t.Context(), r))
+		if b.fake == nil { // kfake leaves a timeout as it was first
+			fenced("a process that starts on the old data directory", recoverSink(t, s, 1, r))
+		}
+		b.once(topic, 1, 30)
+	}
+	onBoth(t, f)
+	t.Run("version 1", func(t *testing.T) { onFake(t, f, kfake.MaxVersions(kversion.V3_6_0())) })
+}
+
 // TestLateRequest: a process is killed with its first record of a new transaction on the way. When the broker gets it, its id is fenced, although nobody knew of it.
 // (kfake refuses the record and opens the transaction all the same, which Kafka does not: what is checked is the fence.)
 func TestLateRequest(t *testing.T) {
