@@ -13,6 +13,8 @@ DURATION ?= 10m
 #   make chaos SEED=42
 FAULTS ?= 10
 SEED ?= 0
+# When no more faults are begun, though fewer than FAULTS were survived (0: never):
+FOR ?= 0
 
 BIN := $(CURDIR)/.bin
 BUF := go tool -modfile=tools/buf/go.mod buf
@@ -54,11 +56,17 @@ test-deploy: ## Test deploy/: manifests, compose files, the Dockerfile's build
 stress: ## Random jobs, faults and restores until DURATION (10m) is over
 	go test -tags invariants,$(TAGS) -run TestMetamorphic -timeout 0 ./pkg/internal/itest -duration $(DURATION)
 
-chaos: ## Faults against real processes and a real Kafka until FAULTS (10) were survived; what was lost, doubled, disordered
-	cd test/eos && go run -tags $(TAGS) ./chaos -faults $(FAULTS) -seed $(SEED)
+# A module of its own. What it needs and does not find (java, mvn, its modules) it says in one line.
+chaos: ## Faults against 2 JobManagers, 3 TaskManagers, 3 etcd and Kafka until FAULTS (10) were survived; what was lost, doubled, disordered
+	@if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then echo "chaos: skipped, java and mvn are not both on the path"; exit 0; fi; \
+	if ! go -C test/eos mod download >/dev/null 2>&1; then echo "chaos: skipped, its modules cannot be fetched"; exit 0; fi; \
+	set -x; go -C test/eos vet -tags $(TAGS) ./... && go -C test/eos test -tags $(TAGS) ./... && go -C test/eos run -tags $(TAGS) ./chaos -faults $(FAULTS) -seed $(SEED) -for $(FOR)
 
-mutants: ## Break the engine on purpose in each known way: the checker must find each
-	cd test/eos && go run -tags $(TAGS) ./chaos mutants -faults 4
+mutants: ## Break the engine on purpose in each known way: the checker must find each (10 minutes)
+	go -C test/eos run -tags $(TAGS) ./chaos mutants -faults 4
+
+recovery: ## Measure how long recoveries take, 20 of each kind (15 minutes)
+	go -C test/eos run -tags $(TAGS) ./chaos recovery -faults 20
 
 bench: ## Measure, print a table and the machine; ARGS=--json for machines
 	go run -tags $(TAGS) ./test/bench $(ARGS)
@@ -82,4 +90,4 @@ check: ## Fail if generated files are stale
 	@before="$$(git diff; git status --porcelain)"; $(MAKE) generate; \
 	if [ "$$before" != "$$(git diff; git status --porcelain)" ]; then echo "generated files were stale: commit what make generate changed"; git status --short; exit 1; fi
 
-.PHONY: help build run test test-release test-deploy test-etcd stress chaos mutants bench lint generate deps check
+.PHONY: help build run test test-release test-deploy test-etcd stress chaos mutants recovery bench lint generate deps check

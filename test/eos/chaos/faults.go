@@ -122,9 +122,7 @@ var kinds = []kind{
 		return cut(ctx, r, r.sys.mini, between(r.rand, 2*time.Second, 8*time.Second))
 	}},
 
-	{"taskmanager-killed", false, minute, ofCluster, func(_ context.Context, r *run) (string, error) {
-		return killAndStart(pick(r, r.sys.tms))
-	}},
+	{"taskmanager-killed", false, minute, ofCluster, onBusy(func(_ context.Context, _ *run, p *process) (string, error) { return killAndStart(p) })},
 	{"taskmanagers-killed", false, minute, ofCluster, func(ctx context.Context, r *run) (string, error) { // all of them
 		for _, p := range r.sys.tms {
 			if _, err := p.kill(); err != nil {
@@ -140,29 +138,28 @@ var kinds = []kind{
 		}
 		return fmt.Sprintf("%d ended by SIGKILL", len(r.sys.tms)), errors.Join(errs...)
 	}},
-	{"taskmanager-terminated", false, minute, ofCluster, func(_ context.Context, r *run) (string, error) {
-		return terminateAndStart(pick(r, r.sys.tms))
-	}},
-	{"taskmanager-stalled", true, minute, ofCluster, func(ctx context.Context, r *run) (string, error) { // for less than the heartbeat timeout
-		return freeze(ctx, pick(r, r.sys.tms).pid(), between(r.rand, heartbeatTimeout/6, heartbeatTimeout*2/3))
-	}},
-	{"taskmanager-paused", true, minute, ofCluster, func(ctx context.Context, r *run) (string, error) { // until it is given up, and longer
-		return freezeUntil(ctx, r, pick(r, r.sys.tms))
-	}},
-	{"taskmanager-cut-off", true, minute, ofNetwork(ofCluster), func(ctx context.Context, r *run) (string, error) { // from everybody, Kafka included
-		return cut(ctx, r, pick(r, r.sys.tms), between(r.rand, 2*time.Second, 10*time.Second))
-	}},
+	{"taskmanager-terminated", false, minute, ofCluster, onBusy(func(_ context.Context, _ *run, p *process) (string, error) { return terminateAndStart(p) })},
+	{"taskmanager-stalled", true, minute, ofCluster, onBusy(func(ctx context.Context, r *run, p *process) (string, error) { // for less than the heartbeat timeout
+		return freeze(ctx, p.pid(), between(r.rand, heartbeatTimeout/6, heartbeatTimeout*2/3))
+	})},
+	{"taskmanager-paused", true, minute, ofCluster, onBusy(freezeUntil)},
+	{"taskmanager-cut-off", true, minute, ofNetwork(ofCluster), onBusy(func(ctx context.Context, r *run, p *process) (string, error) { // from everybody, Kafka included
+		return cut(ctx, r, p, between(r.rand, 2*time.Second, 10*time.Second))
+	})},
 	{"taskmanagers-parted", true, minute, ofNetwork(ofCluster), func(ctx context.Context, r *run) (string, error) { // from each other; the JobManager sees both
-		i := r.rand.IntN(len(r.sys.tms))
-		return part(ctx, r.sys.tms[i], r.sys.tms[(i+1)%len(r.sys.tms)], between(r.rand, 2*time.Second, 10*time.Second))
+		p, err := busy(ctx, r, 2)
+		if err != nil {
+			return "", err
+		}
+		return part(ctx, p[0], p[1], between(r.rand, 2*time.Second, 10*time.Second))
 	}},
-	{"taskmanager-parted-from-leader", true, minute, ofNetwork(ofCluster), func(ctx context.Context, r *run) (string, error) {
+	{"taskmanager-parted-from-leader", true, minute, ofNetwork(ofCluster), onBusy(func(ctx context.Context, r *run, p *process) (string, error) {
 		l, err := r.sys.leader(ctx)
 		if err != nil {
 			return "", err
 		}
-		return part(ctx, pick(r, r.sys.tms), l, between(r.rand, 2*time.Second, 10*time.Second))
-	}},
+		return part(ctx, p, l, between(r.rand, 2*time.Second, 10*time.Second))
+	})},
 	{"leader-killed", false, minute, ofCluster, func(ctx context.Context, r *run) (string, error) {
 		l, err := r.sys.leader(ctx)
 		if err != nil {
@@ -236,7 +233,40 @@ var kinds = []kind{
 	{"disk-full", true, minute, ofDisk, fullDisk},
 }
 
-func pick(r *run, of []*process) *process { return of[r.rand.IntN(len(of))] }
+// busy returns n TaskManagers that run tasks, at random.
+func busy(ctx context.Context, r *run, n int) ([]*process, error) {
+	ctx, cancel := context.WithTimeout(ctx, minute)
+	defer cancel()
+	for {
+		known, err := r.sys.rest.taskManagers(ctx)
+		var out []*process
+		for _, p := range r.sys.tms {
+			for path, used := range known {
+				if used > 0 && strings.Contains(path, p.at[0]) {
+					out = append(out, p)
+				}
+			}
+		}
+		r.rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+		if len(out) >= n {
+			return out[:n], nil
+		}
+		if perr := pause(ctx, 100*time.Millisecond); perr != nil {
+			return nil, unconfirmed("%d TaskManagers run tasks, want %d: %v: %v", len(out), n, known, err)
+		}
+	}
+}
+
+// onBusy is a fault of one TaskManager that runs tasks.
+func onBusy(do func(ctx context.Context, r *run, p *process) (string, error)) func(ctx context.Context, r *run) (string, error) {
+	return func(ctx context.Context, r *run) (string, error) {
+		p, err := busy(ctx, r, 1)
+		if err != nil {
+			return "", err
+		}
+		return do(ctx, r, p[0])
+	}
+}
 
 // killAndStart kills a process and starts it again, as a supervisor does.
 func killAndStart(p *process) (string, error) {
@@ -330,12 +360,12 @@ func freezeUntil(ctx context.Context, r *run, p *process) (evidence string, err 
 	began := time.Now()
 	for {
 		now, err := r.sys.rest.taskManagers(ctx)
-		if err == nil && now < before {
-			return fmt.Sprintf("pid %d of %s stopped; %d of %d TaskManagers known after %v", pid, p.name, now, before, time.Since(began).Round(time.Millisecond)),
+		if err == nil && len(now) < len(before) {
+			return fmt.Sprintf("pid %d of %s stopped; %d of %d TaskManagers known after %v", pid, p.name, len(now), len(before), time.Since(began).Round(time.Millisecond)),
 				pause(ctx, between(r.rand, 0, 5*time.Second))
 		}
 		if time.Since(began) > 10*heartbeatTimeout {
-			return "", unconfirmed("after %v %d TaskManagers are known, as before: %v", time.Since(began), now, err)
+			return "", unconfirmed("after %v %d TaskManagers are known, as before: %v", time.Since(began), len(now), err)
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return "", err

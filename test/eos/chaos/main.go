@@ -30,6 +30,7 @@ type options struct {
 	parallelism, slots   int
 	seed                 uint64
 	interval, mean       time.Duration
+	until                time.Duration
 	dir, program, mutant string
 	jobs, guarantee      string
 	kinds, only          []string
@@ -76,8 +77,9 @@ func exit(args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	fs.IntVar(&o.faults, "faults", 10, "end after `N` confirmed and healed faults")
 	fs.Uint64Var(&o.seed, "seed", 0, "draw the faults with `SEED` (0: another each time)")
-	fs.StringVar(&o.mode, "mode", "cluster", "test a `KIND` of deployment: mini, cluster (1 JobManager, 3 TaskManagers) or ha (2, 3, and 3 of etcd)")
-	fs.IntVar(&o.parallelism, "parallelism", 2, "run each vertex as `N` subtasks")
+	fs.StringVar(&o.mode, "mode", "ha", "test a `KIND` of deployment: mini, cluster (1 JobManager, 3 TaskManagers) or ha (2, 3, and 3 of etcd)")
+	fs.DurationVar(&o.until, "for", 0, "begin no fault when the run has lasted for `TIME` (0: however long it takes)")
+	fs.IntVar(&o.parallelism, "parallelism", 4, "run each vertex as `N` subtasks")
 	fs.IntVar(&o.slots, "slots", 2, "of each TaskManager")
 	fs.IntVar(&o.rate, "rate", 1000, "generate `N` records a second")
 	fs.IntVar(&o.keys, "keys", 100, "of `N` keys")
@@ -102,9 +104,7 @@ func exit(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	if do == "mutants" {
-		o.only = fs.Args()
-	}
+	o.only = fs.Args() // of mutants, and of kinds whose recovery is measured
 	code, err := session(ctx, o, do, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "chaos:", err)
@@ -169,17 +169,19 @@ func session(ctx context.Context, o options, do string, stdout io.Writer) (code 
 	if err != nil {
 		return inconclusive, err
 	}
-	if o.mode == "ha" {
+	if o.mode == "ha" && do != "mutants" {
 		if e.etcd, err = realetcd.New(ctx, o.dir, realetcd.Options{Members: 3, Host: n.address()}); err != nil {
 			return inconclusive, err
 		}
 	}
 	switch do {
-	case "run":
+	case "run": // below
 	case "mutants":
 		return calibrate(ctx, o, e, stdout)
+	case "recovery":
+		return measureRecovery(ctx, o, e, stdout)
 	default:
-		return inconclusive, fmt.Errorf("%q: want run or mutants", do)
+		return inconclusive, fmt.Errorf("%q: want run, mutants or recovery", do)
 	}
 	r, err := execute(ctx, o, e, chaos(ctx))
 	switch {

@@ -89,13 +89,21 @@ func (r rest) checkpoints(ctx context.Context) (completed, failed int, err error
 	return v.Counts.Completed, v.Counts.Failed, err
 }
 
-// taskManagers returns how many are known.
-func (r rest) taskManagers(ctx context.Context) (int, error) {
+// taskManagers returns the addresses of those that are known, and how many of each one's slots are in use.
+func (r rest) taskManagers(ctx context.Context) (map[string]int, error) {
 	var v struct {
-		TaskManagers []json.RawMessage `json:"taskmanagers"`
+		TaskManagers []struct {
+			Path  string `json:"path"`
+			Slots int    `json:"slotsNumber"`
+			Free  int    `json:"freeSlots"`
+		} `json:"taskmanagers"`
 	}
 	err := r.ask(ctx, http.MethodGet, "/taskmanagers", nil, &v)
-	return len(v.TaskManagers), err
+	out := map[string]int{}
+	for _, t := range v.TaskManagers {
+		out[t.Path] = t.Slots - t.Free
+	}
+	return out, err
 }
 
 // stop stops the job with a savepoint and returns its path. lost says that nobody is there to do it.

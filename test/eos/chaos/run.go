@@ -286,6 +286,10 @@ func chaos(ctx context.Context) func(r *run) error {
 				bag = slices.Clone(usable)
 				r.rand.Shuffle(len(bag), func(i, j int) { bag[i], bag[j] = bag[j], bag[i] })
 			}
+			if r.o.until > 0 && time.Since(r.began) > r.o.until {
+				fmt.Fprintf(r.o.log, "chaos: %v are over after %d of %d faults\n", r.o.until, healed, r.o.faults)
+				return nil
+			}
 			k := bag[0]
 			bag = bag[1:]
 			// Exponential, as what happens independently is.
