@@ -171,6 +171,24 @@ var kinds = []kind{
 		}
 		return succeeded(ctx, r, l, what)
 	}},
+	{"leader-killed-in-recovery", false, minute, ofCluster, onBusy(func(ctx context.Context, r *run, p *process) (string, error) { // of the loss of a TaskManager
+		l, err := r.sys.leader(ctx)
+		if err != nil {
+			return "", err
+		}
+		first, err := killAndStart(p)
+		if err == nil {
+			err = pause(ctx, between(r.rand, 0, 1500*time.Millisecond))
+		}
+		if err != nil {
+			return "", err
+		}
+		what, err := l.kill()
+		if err != nil {
+			return "", err
+		}
+		return succeeded(ctx, r, l, first+"; "+what)
+	})},
 	{"leader-terminated", false, minute, ofCluster, func(ctx context.Context, r *run) (string, error) {
 		l, err := r.sys.leader(ctx)
 		if err != nil {

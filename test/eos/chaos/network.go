@@ -61,6 +61,12 @@ func (n *network) sweep(ctx context.Context) {
 			_ = ip(ctx, "netns del "+s.Name())
 		}
 	}
+	mounts, _ := os.ReadFile("/proc/mounts")
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 1 && dead(f[0]) {
+			_ = unmount(f[1])
+		}
+	}
 	links, _ := os.ReadDir("/sys/class/net")
 	for _, l := range links {
 		if dead(l.Name()) {

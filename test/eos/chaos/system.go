@@ -68,9 +68,7 @@ func newSystem(ctx context.Context, o options, dir string, e *environment, prefi
 		return nil, err
 	}
 	if os.Geteuid() == 0 && s.net != nil {
-		if err := syscall.Mount("eos", s.data, "tmpfs", 0, "size=64m"); err == nil {
-			s.tmpfs = true
-		}
+		s.tmpfs = mount(s.data, 64<<20) == nil
 	}
 	s.rest = rest{func() (out []string) {
 		for _, p := range s.all() {
@@ -265,6 +263,6 @@ func (s *system) kill() {
 func (s *system) close() {
 	s.kill()
 	if s.tmpfs {
-		_ = syscall.Unmount(s.data, syscall.MNT_DETACH)
+		_ = unmount(s.data) // what is left is swept by the next run
 	}
 }
