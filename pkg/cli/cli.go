@@ -110,7 +110,7 @@ func serve(ctx context.Context, p Program, r role, args []string, stdout, stderr
 		return exitOK
 	}
 	var jobs []cluster.Job
-	if p.Build != nil && r != taskManager {
+	if p.Build != nil && r != taskManager && !o.Session {
 		jobs = []cluster.Job{{
 			Name: o.Name, Build: p.Build, Args: o.Args, FromSavepoint: o.FromSavepoint, Claim: o.Claim, Fresh: o.Fresh,
 			AllowNonRestoredState: o.AllowNonRestoredState, AllowDuplicates: o.AllowDuplicates,
@@ -154,14 +154,21 @@ func (o *Options) run(ctx context.Context, p Program, jobs []cluster.Job, consol
 		func(ctx context.Context, h *cluster.Host) error { return progress(ctx, h, console, log) },
 		func(ctx context.Context, h *cluster.Host) error { return serveREST(ctx, o, h, log) },
 	}
-	keep := p.Build == nil
+	keep := p.Build == nil || o.Session
+	var programs []cluster.Program
+	switch {
+	case o.Session && p.Build != nil:
+		programs = []cluster.Program{{Name: p.Name, Build: rebuild(p)}}
+	case p.Build == nil:
+		programs = []cluster.Program{} // a session without any
+	}
 	if o.role == jobManager {
 		return cluster.RunJobManager(ctx, cluster.JobManagerConfig{
-			Jobs: jobs, DataDir: o.DataDir, Settings: o.Settings, Address: o.RPCAddress, REST: o.restURL(), MemoryLimit: int64(o.Memory), KeepRunning: keep, Services: beside, Logger: log,
+			Jobs: jobs, Programs: programs, DataDir: o.DataDir, Settings: o.Settings, Address: o.RPCAddress, REST: o.restURL(), MemoryLimit: int64(o.Memory), KeepRunning: keep, Services: beside, Logger: log,
 		})
 	}
 	return cluster.RunMini(ctx, cluster.MiniConfig{
-		Jobs: jobs, DataDir: o.DataDir, Settings: o.Settings, MemoryLimit: int64(o.Memory), KeepRunning: keep, Services: beside, Logger: log,
+		Jobs: jobs, Programs: programs, DataDir: o.DataDir, Settings: o.Settings, MemoryLimit: int64(o.Memory), KeepRunning: keep, Services: beside, Logger: log,
 	})
 }
 

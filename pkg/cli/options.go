@@ -36,6 +36,8 @@ type Options struct {
 	// JobManagers are those of --jobmanager; Slots is --slots.
 	JobManagers []string
 	Slots       int
+	// Session is --session: jobs are submitted while the process runs.
+	Session bool
 	// ConfigDir is --config-dir: the directory of config.yaml.
 	ConfigDir string
 	// Settings are those of config.yaml, of the environment and of -D, in rising strength.
@@ -135,6 +137,7 @@ func (o *Options) define(fs *flag.FlagSet) {
 		fs.StringVar(&o.RESTAddress, "rest-address", "127.0.0.1:0", "serve health and metrics at `HOST:PORT`; \"off\" serves none")
 		return
 	}
+	fs.BoolVar(&o.Session, "session", false, "run no job yet: those are submitted over REST (GET /jars lists the program, POST /jars/PROGRAM/run starts a job of it), and the ones that are left from before go on")
 	if o.role == jobManager {
 		fs.StringVar(&o.RPCAddress, "rpc-address", "", "be found by TaskManagers at `HOST:PORT` (default "+defaultRPC+", or what jobmanager.rpc.address and jobmanager.rpc.port say)")
 	}
@@ -224,6 +227,9 @@ func (o *Options) finish(fs *flag.FlagSet) error {
 	}
 	if o.DataDir == "" && o.role != taskManager {
 		o.DataDir = "rivulet-data/" + dirName(o.Name)
+	}
+	if o.Session && (o.Check || o.Fresh || o.FromSavepoint != "" || len(o.Args) > 0) {
+		errs = append(errs, errors.New("--session: no job is run yet, so that its own arguments, --check, --fresh and --from-savepoint mean nothing"))
 	}
 	if o.Fresh && o.Check {
 		errs = append(errs, errors.New("--fresh and --check: a fresh start has no state to compare with"))

@@ -7,9 +7,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/cluster"
 	"github.com/rivulet-io/rivulet/pkg/config"
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/rest"
 	"github.com/rivulet-io/rivulet/pkg/metrics/prometheus"
 )
@@ -22,6 +24,13 @@ func serveREST(ctx context.Context, o *Options, h *cluster.Host, log *slog.Logge
 	cfg := rest.Config{
 		JobManager: h.JobManager(), Metrics: h.Metrics(), Config: h.Config(), Version: cluster.Version, Roots: roots(o),
 		Handlers: map[string]http.Handler{"/metrics": prometheus.Handler(h.Metrics())}, Logger: log,
+	}
+	if programs := h.Programs(); len(programs) > 0 {
+		cfg.Session = &rest.Session{Programs: programs, Since: time.Now(), NoProgram: cluster.ErrNoProgram, Submit: func(ctx context.Context, r rest.SubmitRequest) (base.JobID, error) {
+			return h.Submit(ctx, cluster.Submission{
+				Program: r.Program, Args: r.Args, Options: r.Options, FromSavepoint: r.Savepoint, Claim: r.Claim, AllowNonRestoredState: r.AllowNonRestoredState,
+			})
+		}}
 	}
 	s, err := rest.New(o.listener, cfg)
 	if err != nil {

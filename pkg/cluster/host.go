@@ -14,6 +14,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
+	"github.com/rivulet-io/rivulet/pkg/internal/ha"
 	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
 	"github.com/rivulet-io/rivulet/pkg/internal/taskmanager"
@@ -29,6 +30,8 @@ var ErrEnded = jobmanager.ErrEnded
 // JobManagerConfig is what RunJobManager needs.
 type JobManagerConfig struct {
 	Jobs []Job
+	// Programs can be submitted while it runs (Host.Submit), and jobs of them that an earlier run has left go on: a session. Nil when it runs Jobs alone.
+	Programs []Program
 	// DataDir keeps what is known of the jobs and, unless the settings name another place, checkpoints and savepoints. One process uses it at a time.
 	DataDir string
 	// Settings are Flink's options ("-D").
@@ -89,8 +92,11 @@ type Host struct {
 	// ended has how the jobs ended; one result is enough.
 	ended chan error
 
+	building sync.Mutex // one program at a time is built
+
 	mu   sync.Mutex
 	jobs []base.JobID
+	made []*made // the newest last
 }
 
 // newHost builds the jobs and checks the configuration.
@@ -134,8 +140,12 @@ func newHost(cfg *JobManagerConfig, settings *config.Config, at *place, network 
 	if _, alone := network.(*grpcrpc.Memory); alone {
 		listens = nil
 	}
+	var recover func(*ha.Job) (jobmanager.Submission, error)
+	if cfg.Programs != nil {
+		recover = h.recoverJob
+	}
 	h.jm = jobmanager.New(jobmanager.Config{
-		Network: network, Address: cfg.Address, REST: cfg.REST, Listens: listens, Led: h.led, Store: at.ha, Storage: at.Storage, Root: at.root,
+		Network: network, Address: cfg.Address, REST: cfg.REST, Listens: listens, Led: h.led, Recover: recover, Store: at.ha, Storage: at.Storage, Root: at.root,
 		CheckpointDir: at.root + "/checkpoints", SavepointDir: at.root + "/savepoints",
 		HeartbeatInterval: interval, HeartbeatTimeout: timeout, HeartbeatFailures: failures, KeepResults: keep,
 		Metrics: h.registry, Host: hostname(), Version: Version, Logger: h.log,
@@ -261,6 +271,9 @@ func logWarnings(c *config.Config, log *slog.Logger) {
 // runJobs submits the jobs and waits for their ends.
 func (h *Host) runJobs(ctx context.Context) error {
 	var errs []error
+	if len(h.cfg.Jobs) == 0 {
+		return nil
+	}
 	h.mu.Lock()
 	h.jobs = nil
 	h.mu.Unlock()

@@ -11,17 +11,17 @@ import (
 	"log/slog"
 
 	"github.com/rivulet-io/rivulet/pkg/config"
-	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
 	planv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/plan/v1"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
-	"github.com/rivulet-io/rivulet/pkg/internal/task"
 	"github.com/rivulet-io/rivulet/pkg/internal/taskmanager"
 )
 
 // MiniConfig is what RunMini needs.
 type MiniConfig struct {
 	Jobs []Job
+	// Programs are as in JobManagerConfig.
+	Programs []Program
 	// DataDir keeps checkpoints, savepoints and what is known of the jobs. One process uses it at a time.
 	DataDir string
 	// Memory is used instead of DataDir when it is set: for tests.
@@ -88,19 +88,19 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := cfg.open(settings)
-	if err != nil {
-		return nil, err
-	}
 	switch available, err := config.Get(settings, config.HighAvailability); {
 	case err != nil:
 		return nil, err
 	case available != "none":
 		return nil, fmt.Errorf("high-availability.type %q: a mini has one JobManager, and keeps what must outlive it in its data directory; several need a cluster", available)
 	}
+	at, err := cfg.open(settings)
+	if err != nil {
+		return nil, err
+	}
 	network := grpcrpc.NewMemory()
 	h, err := newHost(&JobManagerConfig{
-		Jobs: cfg.Jobs, Settings: cfg.Settings, Address: "jobmanager", MemoryLimit: cfg.MemoryLimit, KeepRunning: cfg.KeepRunning, Services: cfg.Services, Logger: cfg.Logger,
+		Jobs: cfg.Jobs, Programs: cfg.Programs, Settings: cfg.Settings, Address: "jobmanager", MemoryLimit: cfg.MemoryLimit, KeepRunning: cfg.KeepRunning, Services: cfg.Services, Logger: cfg.Logger,
 	}, settings, at, network)
 	if err != nil {
 		return nil, err
@@ -121,6 +121,9 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	// Tasks of one process share its exchange; several TaskManagers of one mini are one process.
 	shared := taskmanager.NewExchange(fabric)
 	subtasks, ends := m.count()
+	if cfg.Programs != nil { // for jobs that nobody knows yet
+		subtasks, ends = max(subtasks, 32), max(ends, 8)
+	}
 	channel, buffer, err := budgets(settings, cfg.MemoryLimit, subtasks, ends)
 	if err != nil {
 		return nil, err
@@ -138,15 +141,8 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	return m, nil
 }
 
-// program finds the code of a job: this process has it.
-func (m *Mini) program(name string, _ []string, _ map[string]string) (task.Program, error) {
-	for _, j := range m.Host.cfg.Jobs {
-		if j.Name == name {
-			return j.Program, nil
-		}
-	}
-	return nil, base.Permanent(fmt.Errorf("job %q is not one of this program's", name))
-}
+// sessionSlots is how many slots a mini has that does not know its jobs. One that is not used costs nothing.
+const sessionSlots = 64
 
 // slots returns how many slots each TaskManager has.
 func (m *Mini) slots() (int, error) {
@@ -165,6 +161,9 @@ func (m *Mini) slots() (int, error) {
 		for _, p := range groups {
 			n += p
 		}
+	}
+	if m.Host.cfg.Programs != nil {
+		n = max(n, sessionSlots) // for jobs that nobody knows yet
 	}
 	tms := max(m.cfg.TaskManagers, 1)
 	return max((n+tms-1)/tms, 1), nil

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -99,6 +100,9 @@ type Job struct {
 	Savepoint *Origin `json:"savepoint,omitempty"`
 	// Args are the job's own arguments: what its program is built with, also by the next leader.
 	Args []string `json:"args,omitempty"`
+	// Program is the one of a process with several, and Options what was submitted with the job, over what the process is started with.
+	Program string            `json:"program,omitempty"`
+	Options map[string]string `json:"options,omitempty"`
 	// StartedMillis is when the job was first started, in milliseconds since the epoch.
 	StartedMillis int64 `json:"started_ms,omitempty"`
 }
@@ -139,6 +143,7 @@ func (j *Job) Clone() *Job {
 	c := *j
 	c.Retained = append([]Pointer(nil), j.Retained...)
 	c.Args = append([]string(nil), j.Args...)
+	c.Options = maps.Clone(j.Options)
 	if j.Checkpoint != nil {
 		p := *j.Checkpoint
 		c.Checkpoint = &p

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -36,9 +37,9 @@ type Config struct {
 	Advertise, REST string
 	// Listens is called, if it is not nil, with the address at which it listens, be it that it leads or not.
 	Listens func(address string)
-	// Recover returns how a job that a leader before it has run goes on: its program, built with args, and its settings; the rest of it is in the store. It is nil
-	// where jobs are only those that are submitted. An error leaves the job as it is, for another leader.
-	Recover func(name string, args []string) (Submission, error)
+	// Recover returns how a job that a leader before it has run goes on, by its record: its program, built anew, and its settings. It is nil where jobs are only those that
+	// are submitted. An error leaves the job as it is, for another leader.
+	Recover func(record *ha.Job) (Submission, error)
 	// Led is called, if it is not nil, each time this JobManager begins to lead, when the jobs of the store have been recovered: it may Submit others, and Wait for them.
 	// ctx ends with the leadership, which waits for it to return. Its error ends Run, unless the leadership had ended before.
 	Led func(ctx context.Context) error
@@ -90,7 +91,10 @@ type Submission struct {
 	// Config is the process's and the job's own settings.
 	Config []config.Setting
 	// Args are the job's own arguments, for TaskManagers that build the program themselves.
-	Args    []string
+	Args []string
+	// Linked names the program, of several that the process has, and Options are the settings that were submitted with the job: the next leader is told both.
+	Linked  string
+	Options map[string]string
 	Restore RestoreOptions
 }
 
@@ -356,7 +360,7 @@ func nextRecord(s Submission, old *ha.Job, root string) (*ha.Job, error) {
 		}
 	}
 	r.State, r.Error = execution.JobRunning.String(), ""
-	r.Args = slices.Clone(s.Args)
+	r.Args, r.Program, r.Options = slices.Clone(s.Args), s.Linked, maps.Clone(s.Options)
 	r.Fingerprint = s.Program.Graph().GetFingerprint()
 	return r, nil
 }

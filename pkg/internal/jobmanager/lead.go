@@ -177,7 +177,7 @@ func (j *JobManager) recover(r *reign) error {
 		if job.State != execution.JobRunning.String() {
 			continue
 		}
-		s, err := j.cfg.Recover(job.Name, job.Args)
+		s, err := j.cfg.Recover(job)
 		if err == nil {
 			_, err = j.Submit(r.ctx, s)
 		}

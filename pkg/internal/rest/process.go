@@ -26,7 +26,7 @@ func (r *request) config() (any, error) {
 		Version  string   `json:"flink-version"`
 		Revision string   `json:"flink-revision"`
 		Features features `json:"features"`
-	}{r.s.refresh.Milliseconds(), name, int64(offset) * 1000, r.s.cfg.Version, revision(), features{Cancel: true}}, nil
+	}{r.s.refresh.Milliseconds(), name, int64(offset) * 1000, r.s.cfg.Version, revision(), features{Submit: r.s.cfg.Session != nil, Cancel: true}}, nil
 }
 
 // revision is the commit that the binary was built from, and when.

@@ -51,6 +51,8 @@ type Config struct {
 	// Config is the process's configuration; secrets in it are not shown.
 	Config  *config.Config
 	Version string
+	// Session takes jobs in; nil when the process runs its own only.
+	Session *Session
 	// Roots are the directories below which requests may have savepoints written and disposed of, beside those that the configuration names.
 	Roots []string
 	// Handlers serve further paths, such as "/metrics".

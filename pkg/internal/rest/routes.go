@@ -10,7 +10,7 @@ type route struct {
 }
 
 const (
-	noJobs   = "jobs come with their program in this release: nothing is submitted to a running process"
+	noJobs   = "a program is linked into the processes that run it: GET /jars lists those of this one"
 	sessions = "this release has one application to a process: its jobs are at /jobs"
 	rescales = "jobs are not rescaled while they run in this release: stop with a savepoint and start with another parallelism"
 	noLogs   = "the process logs to its standard error, and keeps no file of it"
@@ -31,11 +31,11 @@ var routes = []route{
 	{"GET", "/datasets", nil, "batch jobs keep no intermediate results in this release"},
 	{"GET", "/datasets/delete/{triggerid}", nil, "batch jobs keep no intermediate results in this release"},
 	{"DELETE", "/datasets/{datasetid}", nil, "batch jobs keep no intermediate results in this release"},
-	{"GET", "/jars", nil, noJobs},
+	{"GET", "/jars", (*request).jars, ""},
 	{"POST", "/jars/upload", nil, noJobs},
 	{"DELETE", "/jars/{jarid}", nil, noJobs},
 	{"POST", "/jars/{jarid}/plan", nil, noJobs},
-	{"POST", "/jars/{jarid}/run", nil, noJobs},
+	{"POST", "/jars/{jarid}/run", (*request).runJar, ""},
 	{"POST", "/jars/{jarid}/run-application", nil, noJobs},
 	{"GET", "/jobmanager/config", (*request).jobManagerConfig, ""},
 	{"GET", "/jobmanager/environment", (*request).environment, ""},
