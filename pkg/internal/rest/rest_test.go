@@ -25,6 +25,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/connector"
 	"github.com/rivulet-io/rivulet/pkg/connector/blackhole"
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/rest"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
 	"github.com/rivulet-io/rivulet/pkg/stream"
@@ -169,7 +170,7 @@ func (w *world) start() {
 		t.Fatal(err)
 	}
 	w.server, err = rest.New(l, rest.Config{
-		JobManager: w.mini.JobManager(), Metrics: w.mini.Metrics(), Config: w.mini.Config(), Version: "0.0.0", Roots: w.roots, Logger: log,
+		JobManager: w.mini.JobManager(), Metrics: w.mini.Metrics(), Config: w.mini.Config(), Version: "0.0.0", Roots: w.roots, Logger: log, Session: session,
 		Handlers: map[string]http.Handler{"/metrics": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "flink_up 1") })},
 	})
 	if err != nil {
@@ -310,4 +311,20 @@ func TestEndpoints(t *testing.T) {
 			})
 		})
 	}
+}
+
+var errNoProgram = errors.New("no such program")
+
+// session has one program, and answers with what was submitted.
+var session = &rest.Session{
+	Programs: []string{"sums"}, Since: time.UnixMilli(1), NoProgram: errNoProgram,
+	Submit: func(_ context.Context, s rest.SubmitRequest) (base.JobID, error) {
+		if s.Program != "sums" {
+			return base.JobID{}, errNoProgram
+		}
+		if len(s.Args) == 0 {
+			return base.JobID{1}, nil
+		}
+		return base.JobID{}, base.Permanent(fmt.Errorf("%+v", s))
+	},
 }
