@@ -12,30 +12,44 @@ import (
 	"time"
 )
 
-// idle measures cmd/mini with its REST server and nothing to do.
+// idle measures the commands with nothing to do: mini and a JobManager with REST, a TaskManager with health and metrics.
 func idle(ctx context.Context, c options) (Table, error) {
-	t := Table{Columns: []string{"what", "resident MB", "anonymous MB", "threads", "answers /overview after"}}
-	binary := filepath.Join(c.dir, "mini")
-	if err := buildMain(ctx, binary, "github.com/rivulet-io/rivulet/cmd/mini"); err != nil {
-		return t, err
-	}
-	var runs []idleResult
-	for i := range c.rounds {
-		r, err := runIdle(ctx, binary, filepath.Join(c.dir, fmt.Sprint("idle", i)))
-		if err != nil {
-			return t, err
-		}
-		runs = append(runs, r)
-	}
-	of := func(f func(idleResult) float64) float64 { return medianOf(runs, f) }
-	info, err := os.Stat(binary)
+	t := Table{Columns: []string{"what", "resident MB", "anonymous MB", "threads", "answers after"}}
+	jobManager, err := freeAddress()
 	if err != nil {
 		return t, err
 	}
-	t.add("mini, no job",
-		fmt.Sprintf("%.1f", of(func(r idleResult) float64 { return r.rss })), fmt.Sprintf("%.1f", of(func(r idleResult) float64 { return r.anonymous })),
-		fmt.Sprintf("%.0f", of(func(r idleResult) float64 { return r.threads })), fmt.Sprintf("%.0f ms", of(func(r idleResult) float64 { return r.ready * 1000 })))
-	t.Notes = append(t.Notes, fmt.Sprintf("The binary, stripped, has %.1f MB.", float64(info.Size())/1e6))
+	for _, cmd := range []struct {
+		name, path string
+		args       []string
+	}{
+		{"mini", "/overview", []string{"--data-dir"}},
+		{"jobmanager", "/overview", []string{"--rpc-address", jobManager, "--data-dir"}},
+		{"taskmanager", "/health/live", []string{"--jobmanager", jobManager, "--data-dir"}},
+	} {
+		binary := filepath.Join(c.dir, cmd.name)
+		if err := buildMain(ctx, binary, "github.com/rivulet-io/rivulet/cmd/"+cmd.name); err != nil {
+			return t, err
+		}
+		var runs []idleResult
+		for i := range c.rounds {
+			r, err := runIdle(ctx, binary, cmd.path, append(cmd.args, filepath.Join(c.dir, fmt.Sprint("idle-", cmd.name, i)))...)
+			if err != nil {
+				return t, err
+			}
+			runs = append(runs, r)
+		}
+		of := func(f func(idleResult) float64) float64 { return medianOf(runs, f) }
+		info, err := os.Stat(binary)
+		if err != nil {
+			return t, err
+		}
+		t.add(cmd.name+", no job",
+			fmt.Sprintf("%.1f", of(func(r idleResult) float64 { return r.rss })), fmt.Sprintf("%.1f", of(func(r idleResult) float64 { return r.anonymous })),
+			fmt.Sprintf("%.0f", of(func(r idleResult) float64 { return r.threads })), fmt.Sprintf("%.0f ms", of(func(r idleResult) float64 { return r.ready * 1000 })))
+		t.Notes = append(t.Notes, fmt.Sprintf("The binary of %s, stripped, has %.1f MB.", cmd.name, float64(info.Size())/1e6))
+	}
+	t.Notes = append(t.Notes, "The TaskManager looks for a JobManager that is not there.")
 	return t, nil
 }
 
@@ -52,14 +66,13 @@ func buildMain(ctx context.Context, binary, pkg string) error {
 
 type idleResult struct{ rss, anonymous, threads, ready float64 }
 
-func runIdle(ctx context.Context, binary, dir string) (r idleResult, err error) {
+func runIdle(ctx context.Context, binary, path string, args ...string) (r idleResult, err error) {
 	address, err := freeAddress()
 	if err != nil {
 		return r, err
 	}
-	cmd := exec.CommandContext(ctx, binary, "--data-dir", dir, "--rest-address", address)
+	cmd := exec.CommandContext(ctx, binary, append(args, "--rest-address", address, "--log-level", "error")...)
 	cmd.Stderr = os.Stderr
-	cmd.Args = append(cmd.Args, "--log-level", "warn")
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return r, err
@@ -70,7 +83,7 @@ func runIdle(ctx context.Context, binary, dir string) (r idleResult, err error) 
 			err = werr
 		}
 	}()
-	if err := await(ctx, "http://"+address+"/overview"); err != nil {
+	if err := await(ctx, "http://"+address+path); err != nil {
 		return r, err
 	}
 	r.ready = time.Since(began).Seconds()
