@@ -108,7 +108,7 @@ func exchangeSuite(ctx context.Context, c options) (Table, error) {
 	if err := buildMain(ctx, binary, "github.com/rivulet-io/rivulet/pkg/internal/itest/pair"); err != nil {
 		return Table{}, err
 	}
-	t := Table{Columns: []string{"two processes on loopback", "MB/s", "of raw TCP", "CPU-s/GB"}}
+	t := Table{Columns: []string{"two processes on loopback", "MB/s", "of raw TCP", "of raw mTLS", "CPU-s/GB"}}
 	rows := []struct {
 		what string
 		pair pair
@@ -135,9 +135,13 @@ func exchangeSuite(ctx context.Context, c options) (Table, error) {
 			speed[i], cost[i] = append(speed[i], r.Speed), append(cost[i], cpu/(float64(r.Bytes)/1e9))
 		}
 	}
-	raw := median(speed[0])
 	for i, row := range rows {
-		t.add(row.what, fmt.Sprintf("%.0f", median(speed[i])), fmt.Sprintf("%.2f", median(speed[i])/raw), fmt.Sprintf("%.2f", median(cost[i])))
+		of := func(raw int) string { return fmt.Sprintf("%.2f", median(speed[i])/median(speed[raw])) }
+		secured := ""
+		if row.pair.tls {
+			secured = of(3)
+		}
+		t.add(row.what, fmt.Sprintf("%.0f", median(speed[i])), of(0), secured, fmt.Sprintf("%.2f", median(cost[i])))
 	}
 	t.Notes = append(t.Notes, fmt.Sprintf("Batches of %d records of %d bytes. Beside a blocked channel the other has %.1f %% of its speed.", 32<<10/200, 200, 100*median(speed[2])/median(speed[1])))
 	var link, idle []float64

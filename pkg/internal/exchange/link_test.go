@@ -214,6 +214,25 @@ func TestRemoteBounds(t *testing.T) {
 	})
 }
 
+// hugeType encodes every batch to more than may be sent.
+type hugeType struct{ rowsType }
+
+func (*hugeType) Encode([]byte, exchange.Batch) ([]byte, error) { return make([]byte, 65<<20), nil }
+
+// TestRemoteHuge says that a record which is too large for a message fails its task for good, with its size and the limit.
+func TestRemoteHuge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, typ := grpcrpc.NewMemory(), &hugeType{}
+		a, b := join(t, m, "a"), join(t, m, "b")
+		w, e := a.sender(t, b, id(0, 0), typ)
+		w.Send(0, &rows{n: []int64{1}})
+		if err := e.failure(); base.ClassOf(err) != base.ClassPermanent || !strings.Contains(err.Error(), "68157431 bytes are more than the 67043312 that a record may have") {
+			t.Errorf("got %v", err)
+		}
+		w.Close()
+	})
+}
+
 // TestRemoteDebloat says that it is the consumer's limit which decides what is under way.
 func TestRemoteDebloat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -29,9 +29,10 @@ import (
 const (
 	// windowBytes is the fixed flow-control window: grpc's own estimates send pings and keep timers.
 	windowBytes = 1 << 20
-	// bufferBytes is what a connection uses for reading and for writing: two HTTP/2 frames, a size that grpc's pool has. An idle one holds neither, but
-	// the former under TLS.
-	bufferBytes = 32 << 10
+	// readBytes and writeBytes are the buffers that a connection uses: the former of a size that grpc's pool has. An idle connection holds neither, but the former
+	// under TLS.
+	readBytes  = 32 << 10
+	writeBytes = 64 << 10
 	// maxMessageBytes bounds a message: acks and deployments carry list state and committables inline.
 	maxMessageBytes = 64 << 20
 )
@@ -45,7 +46,7 @@ type Server struct {
 func NewServer(jm rpcv1.JobManagerServiceServer, tm rpcv1.TaskManagerServiceServer) *Server {
 	s := grpc.NewServer(
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes),
-		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes),
+		grpc.ReadBufferSize(readBytes), grpc.WriteBufferSize(writeBytes),
 		grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(maxMessageBytes),
 		grpc.UnaryInterceptor(classify),
 		grpc.WaitForHandlers(true),
@@ -161,7 +162,7 @@ func dial(n Network, address string, more ...grpc.DialOption) (*Client, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(n.Dial),
 		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),
-		grpc.WithReadBufferSize(bufferBytes), grpc.WithWriteBufferSize(bufferBytes),
+		grpc.WithReadBufferSize(readBytes), grpc.WithWriteBufferSize(writeBytes),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithUnaryInterceptor(interceptor(n, address)),
