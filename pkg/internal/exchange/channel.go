@@ -9,8 +9,18 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange/credit"
 )
 
-// leastBytes is what a channel may hold at first, and at least, unless its limit is lower.
-const leastBytes = 32 << 10
+// leastBytes is what a channel may hold at first, and at least, unless its limit is lower, or it is one of so many of its task that all of them could hold more than edgeBytes;
+// it is never less than fewestBytes for that.
+const (
+	leastBytes  = 32 << 10
+	edgeBytes   = 1 << 20
+	fewestBytes = 2 << 10
+)
+
+// least is what each of some channels of a task may hold at first, and at least.
+func least(limit, channels int) int {
+	return min(limit, max(min(leastBytes, edgeBytes/max(channels, 1)), fewestBytes))
+}
 
 // mostQueued is what waits for credit at a producer's end at most.
 const mostQueued = 4 * leastBytes

@@ -56,8 +56,9 @@ func (n *Network) OpenGate(channels []GateChannel, limit int, host GateHost) (*G
 		network: n, host: host,
 		channels: make([]*channel, 0, len(channels)), inputs: make([]int, len(channels)), types: make([]Type, len(channels)),
 		queued: make([]bool, len(channels)), blocked: make([]bool, len(channels)),
-		minLimit: int64(min(limit, leastBytes)), maxLimit: int64(limit),
+		minLimit: int64(least(limit, len(channels))), maxLimit: int64(limit),
 	}
+	limit = least(limit, len(channels))
 	for i, ch := range channels {
 		g.inputs[i], g.types[i] = ch.Input, ch.Type
 		if n.remote(ch.Place) {

@@ -233,7 +233,7 @@ func (n *Network) connect(id ChannelID, limit int) *channel {
 	c := n.channels[id]
 	if c == nil {
 		c = &channel{id: id}
-		c.limit.Store(int64(min(limit, leastBytes)))
+		c.limit.Store(int64(limit))
 		n.channels[id] = c
 	}
 	c.ends++
@@ -243,7 +243,7 @@ func (n *Network) connect(id ChannelID, limit int) *channel {
 // connectRemote returns this end of a channel whose other end is in another process.
 func (n *Network) connectRemote(id ChannelID, place Place, limit int, owner owner, open func(*link, *channel) bool) (*channel, error) {
 	c := &channel{id: id, owner: owner}
-	c.limit.Store(int64(min(limit, leastBytes)))
+	c.limit.Store(int64(limit))
 	for {
 		l, err := n.link(place)
 		if err != nil {

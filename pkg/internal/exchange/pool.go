@@ -8,8 +8,15 @@ type bufferPool struct{ classes [len(bufferClasses)]sync.Pool }
 // bufferClasses are the capacities of pooled buffers, in bytes. gRPC gives back none under 1 KB.
 var bufferClasses = [...]int{2 << 10, 8 << 10, 40 << 10, 160 << 10, 1 << 20}
 
+// smallBytes is up to where a buffer is made as small as what goes into it: many channels with little in each would hold mostly nothing.
+const smallBytes = 1 << 10
+
 // Get returns a buffer of a length, whose content is undefined.
 func (p *bufferPool) Get(length int) *[]byte {
+	if 0 < length && length <= smallBytes {
+		b := make([]byte, length)
+		return &b
+	}
 	for i, size := range bufferClasses {
 		if length > size {
 			continue

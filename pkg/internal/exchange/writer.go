@@ -42,6 +42,7 @@ type WriterChannel struct {
 // say, and what waits for its credit here is the least. The error wraps ErrLink.
 func (n *Network) OpenWriter(channels []WriterChannel, typ Type, limit int, host WriterHost) (*Writer, error) {
 	w := &Writer{network: n, typ: typ, host: host}
+	limit = least(limit, len(channels))
 	for _, ch := range channels {
 		if !n.remote(ch.Place) {
 			w.channels = append(w.channels, n.connect(ch.ID, limit))
