@@ -80,7 +80,7 @@ func TestCallsLostRepeatedAndLate(t *testing.T) {
 			})
 		})
 	}
-	for _, m := range []string{"AssignSplits", "AckCheckpoint", "UpdateTask", "TriggerCheckpoint", "NotifyCheckpoint", "ReportCommitted"} {
+	for _, m := range []string{"AssignSplits", "Report", "TriggerCheckpoint", "NotifyCheckpoint"} {
 		found := false
 		for method := range seen {
 			found = found || strings.HasSuffix(method, m)

@@ -345,21 +345,21 @@ func URI(path string) string {
 }
 
 // ack hands in a task's part of a checkpoint.
-func (m *master) ack(r *rpcv1.AckCheckpointRequest, id base.SubtaskID) {
+func (m *master) ack(r *rpcv1.CheckpointAck, id base.SubtaskID) {
 	if m.coord != nil {
 		m.coordinate(checkpoint.Ack{ID: base.CheckpointID(r.GetCheckpointId()), Task: id, State: r.GetState(), Stats: r.GetStats()})
 	}
 }
 
 // decline says that a task cannot take part in a checkpoint.
-func (m *master) decline(r *rpcv1.DeclineCheckpointRequest, id base.SubtaskID) {
+func (m *master) decline(r *rpcv1.CheckpointDecline, id base.SubtaskID) {
 	if m.coord != nil {
 		m.coordinate(checkpoint.Decline{ID: base.CheckpointID(r.GetCheckpointId()), Task: id, Reason: r.GetFailure().GetMessage(), NotReady: r.GetNotReady()})
 	}
 }
 
 // committed says how far a task has committed. Its failure is the task's own to report.
-func (m *master) committed(r *rpcv1.ReportCommittedRequest, id base.SubtaskID) {
+func (m *master) committed(r *rpcv1.Committed, id base.SubtaskID) {
 	if m.coord != nil && r.GetFailure() == nil {
 		m.coordinate(checkpoint.Committed{ID: base.CheckpointID(r.GetCheckpointId()), Task: id})
 	}

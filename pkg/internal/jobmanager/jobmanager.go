@@ -489,71 +489,61 @@ func (j *JobManager) Heartbeat(_ context.Context, r *rpcv1.HeartbeatRequest) (*r
 	return &rpcv1.HeartbeatResponse{Sequence: r.GetSequence(), Epoch: int64(tm.link.Epoch), Suspended: j.mayDecide() != nil}, nil
 }
 
-// report hands a task's report to its job master.
-func (j *JobManager) report(ctx context.Context, h *rpcv1.Header, sub *rpcv1.Subtask, f func(*master, base.SubtaskID)) error {
-	tm, err := j.caller(h)
+// Report takes what tasks say to their job masters. What has nobody to hear it is dropped: of a stale attempt, or of a job that has ended.
+func (j *JobManager) Report(ctx context.Context, r *rpcv1.ReportRequest) (*rpcv1.ReportResponse, error) {
+	tm, err := j.caller(r.GetHeader())
 	if err != nil {
-		j.stale.Add(1)
-		return err
+		j.stale.Add(int64(len(r.GetReports())))
+		return nil, err
 	}
-	job, err := rpc.Job(h)
-	if err != nil {
-		return err
-	}
-	id, err := rpc.SubtaskID(job, sub)
-	if err != nil {
-		return err
-	}
-	return tm.reports.Do(ctx, h.GetSequence(), func() error {
-		m, err := j.master(job)
-		if err != nil {
-			return base.WithClass(err, base.ClassFenced)
-		}
-		if !m.post(func() { f(m, id) }) {
-			return fmt.Errorf("job %s has ended: %w", job, base.ErrFenced)
+	return &rpcv1.ReportResponse{}, tm.reports.Do(ctx, r.GetHeader().GetSequence(), func() error {
+		for _, x := range r.GetReports() {
+			if err := j.report(x); err != nil {
+				j.log.Debug("report dropped", slog.String("task_manager", tm.id), slog.Any("err", err))
+			}
 		}
 		return nil
 	})
 }
 
-// UpdateTask takes a task's new state.
-func (j *JobManager) UpdateTask(ctx context.Context, r *rpcv1.UpdateTaskRequest) (*rpcv1.UpdateTaskResponse, error) {
-	return &rpcv1.UpdateTaskResponse{}, j.report(ctx, r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
-		if len(r.GetMetrics()) > 0 {
-			m.final[taskKey{id.Vertex, id.Index}] = finalMetrics{id.Attempt, r.GetMetrics()}
-		}
-		m.updateTask(id, r.GetState(), r.GetFailure(), r.GetEndOfData())
-	})
-}
-
-// AckCheckpoint takes a task's part of a checkpoint.
-func (j *JobManager) AckCheckpoint(ctx context.Context, r *rpcv1.AckCheckpointRequest) (*rpcv1.AckCheckpointResponse, error) {
-	return &rpcv1.AckCheckpointResponse{}, j.report(ctx, r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
-		m.ack(r, id)
-	})
-}
-
-// DeclineCheckpoint takes a task's refusal.
-func (j *JobManager) DeclineCheckpoint(ctx context.Context, r *rpcv1.DeclineCheckpointRequest) (*rpcv1.DeclineCheckpointResponse, error) {
-	return &rpcv1.DeclineCheckpointResponse{}, j.report(ctx, r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
-		m.decline(r, id)
-	})
-}
-
-// ReportCommitted takes a task's commits.
-func (j *JobManager) ReportCommitted(ctx context.Context, r *rpcv1.ReportCommittedRequest) (*rpcv1.ReportCommittedResponse, error) {
-	return &rpcv1.ReportCommittedResponse{}, j.report(ctx, r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
-		m.committed(r, id)
-	})
-}
-
-// SourceEvent takes a reader's word to its enumerator.
-func (j *JobManager) SourceEvent(ctx context.Context, r *rpcv1.SourceEventRequest) (*rpcv1.SourceEventResponse, error) {
-	op, err := rpc.Operator(r.GetOperatorId())
-	if err != nil {
-		return nil, err
+func (j *JobManager) report(r *rpcv1.Report) error {
+	if len(r.GetJobId()) != len(base.JobID{}) {
+		return fmt.Errorf("report: the job id has %d bytes", len(r.GetJobId()))
 	}
-	return &rpcv1.SourceEventResponse{}, j.report(ctx, r.GetHeader(), r.GetSubtask(), func(m *master, id base.SubtaskID) {
-		m.sourceEvent(id, op, r.GetReaderRegistered())
-	})
+	id, err := rpc.SubtaskID(base.JobID(r.GetJobId()), r.GetSubtask())
+	if err != nil {
+		return err
+	}
+	m, err := j.master(id.Job)
+	if err != nil {
+		return err
+	}
+	var f func()
+	switch x := r.GetWhat().(type) {
+	case *rpcv1.Report_Update:
+		f = func() {
+			if u := x.Update; len(u.GetMetrics()) > 0 {
+				m.final[taskKey{id.Vertex, id.Index}] = finalMetrics{id.Attempt, u.GetMetrics()}
+			}
+			m.updateTask(id, x.Update.GetState(), x.Update.GetFailure(), x.Update.GetEndOfData())
+		}
+	case *rpcv1.Report_Ack:
+		f = func() { m.ack(x.Ack, id) }
+	case *rpcv1.Report_Decline:
+		f = func() { m.decline(x.Decline, id) }
+	case *rpcv1.Report_Committed:
+		f = func() { m.committed(x.Committed, id) }
+	case *rpcv1.Report_Source:
+		op, err := rpc.Operator(x.Source.GetOperatorId())
+		if err != nil {
+			return err
+		}
+		f = func() { m.sourceEvent(id, op, x.Source.GetReaderRegistered()) }
+	default:
+		return fmt.Errorf("report of %s: what it says is not known here", id)
+	}
+	if !m.post(f) {
+		return fmt.Errorf("job %s has ended: %w", id.Job, base.ErrFenced)
+	}
+	return nil
 }

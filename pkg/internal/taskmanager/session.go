@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
@@ -27,7 +29,7 @@ type session struct {
 	calls map[base.JobID]*rpc.Once
 
 	// outbox holds reports. A task makes a handful in its life and one per checkpoint, so that the capacity is hardly ever reached; who reports waits then.
-	outbox chan report
+	outbox chan *rpcv1.Report
 	// ctx ends when nobody hears any more.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -36,19 +38,21 @@ type session struct {
 	idle   chan struct{}
 }
 
-// report makes one call, under that number; it is repeated when the call did not arrive.
-type report func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error
-
-const outboxReports = 1024
+const (
+	outboxReports = 1024
+	// callReports and callBytes are about how many reports, and bytes, one call carries: what has gathered while the call before was under way.
+	callReports = 256
+	callBytes   = 1 << 20
+)
 
 func newSession(jm rpcv1.JobManagerServiceClient, link rpc.Link, lease *task.Lease, log *slog.Logger) *session {
-	s := &session{jm: jm, link: link, lease: lease, log: log, calls: map[base.JobID]*rpc.Once{}, outbox: make(chan report, outboxReports), drains: make(chan struct{}), idle: make(chan struct{})}
+	s := &session{jm: jm, link: link, lease: lease, log: log, calls: map[base.JobID]*rpc.Once{}, outbox: make(chan *rpcv1.Report, outboxReports), drains: make(chan struct{}), idle: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s
 }
 
 // send queues a report; it is dropped when the session has ended.
-func (s *session) send(r report) {
+func (s *session) send(r *rpcv1.Report) {
 	if s == nil {
 		return
 	}
@@ -95,20 +99,26 @@ func (s *session) do(ctx context.Context, job base.JobID, number int64, f func()
 	return o.Do(ctx, number, f)
 }
 
-func (s *session) make(r report) {
+// make hands in a report, and with it what waits behind it.
+func (s *session) make(first *rpcv1.Report) {
 	s.reports++
+	req := &rpcv1.ReportRequest{Header: s.link.Header(base.JobID{}, s.reports), Reports: []*rpcv1.Report{first}}
+	for bytes := proto.Size(first); len(req.Reports) < callReports && bytes < callBytes && len(s.outbox) > 0; {
+		r := <-s.outbox
+		req.Reports = append(req.Reports, r)
+		bytes += proto.Size(r)
+	}
 	for {
 		if err := s.lease.Check(time.Now()); err != nil {
 			s.close(err)
 			return
 		}
-		err := r(s.ctx, s.jm, s.reports)
+		_, err := s.jm.Report(s.ctx, req)
 		if err == nil || s.ctx.Err() != nil {
 			return
 		}
 		if !errors.Is(err, rpc.ErrUnreachable) {
-			// The leader heard and refused: a stale attempt, or a job that has ended.
-			s.log.Debug("report refused", slog.Any("err", err))
+			s.log.Debug("reports refused", slog.Any("err", err)) // the registration is over
 			return
 		}
 		wait(s.ctx, 100*time.Millisecond)

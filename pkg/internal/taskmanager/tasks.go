@@ -295,82 +295,51 @@ type listener struct {
 	final []*rpcv1.Metric
 }
 
-func (l *listener) header(id base.SubtaskID) *rpcv1.Header { return l.session.link.Header(id.Job, 0) }
+// say queues a report.
+func (l *listener) say(id base.SubtaskID, r *rpcv1.Report) {
+	r.JobId, r.Subtask = id.Job[:], rpc.Subtask(id)
+	l.session.send(r)
+}
 
 // State implements task.Listener.
 func (l *listener) State(id base.SubtaskID, state rpcv1.TaskState, err error) {
-	req := &rpcv1.UpdateTaskRequest{Header: l.header(id), Subtask: rpc.Subtask(id), State: state, Failure: rpc.Failure(err, time.Now())}
-	req.Metrics = l.final // none before the end
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
-		req.Header.Sequence = number
-		_, err := jm.UpdateTask(ctx, req)
-		return err
-	})
+	l.say(id, &rpcv1.Report{What: &rpcv1.Report_Update{Update: &rpcv1.TaskUpdate{
+		State: state, Failure: rpc.Failure(err, time.Now()), Metrics: l.final, // none before the end
+	}}})
 }
 
 // EndOfData implements task.Listener.
 func (l *listener) EndOfData(id base.SubtaskID) {
-	req := &rpcv1.UpdateTaskRequest{Header: l.header(id), Subtask: rpc.Subtask(id), State: rpcv1.TaskState_TASK_STATE_RUNNING, EndOfData: true}
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
-		req.Header.Sequence = number
-		_, err := jm.UpdateTask(ctx, req)
-		return err
-	})
+	l.say(id, &rpcv1.Report{What: &rpcv1.Report_Update{Update: &rpcv1.TaskUpdate{State: rpcv1.TaskState_TASK_STATE_RUNNING, EndOfData: true}}})
 }
 
 // Ack implements task.Listener.
 func (l *listener) Ack(id base.SubtaskID, checkpoint int64, state *snapshotv1.SubtaskAck, stats *rpcv1.CheckpointStats) {
-	req := &rpcv1.AckCheckpointRequest{Header: l.header(id), Subtask: rpc.Subtask(id), CheckpointId: checkpoint, State: state, Stats: stats}
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
-		req.Header.Sequence = number
-		_, err := jm.AckCheckpoint(ctx, req)
-		return err
-	})
+	l.say(id, &rpcv1.Report{What: &rpcv1.Report_Ack{Ack: &rpcv1.CheckpointAck{CheckpointId: checkpoint, State: state, Stats: stats}}})
 }
 
 // Decline implements task.Listener.
 func (l *listener) Decline(id base.SubtaskID, checkpoint int64, err error, notReady bool) {
-	req := &rpcv1.DeclineCheckpointRequest{
-		Header: l.header(id), Subtask: rpc.Subtask(id), CheckpointId: checkpoint, Failure: rpc.Failure(err, time.Now()), NotReady: notReady,
-	}
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
-		req.Header.Sequence = number
-		_, err := jm.DeclineCheckpoint(ctx, req)
-		return err
-	})
+	l.say(id, &rpcv1.Report{What: &rpcv1.Report_Decline{Decline: &rpcv1.CheckpointDecline{
+		CheckpointId: checkpoint, Failure: rpc.Failure(err, time.Now()), NotReady: notReady,
+	}}})
 }
 
 // Committed implements task.Listener.
 func (l *listener) Committed(id base.SubtaskID, checkpoint int64) {
-	req := &rpcv1.ReportCommittedRequest{Header: l.header(id), Subtask: rpc.Subtask(id), CheckpointId: checkpoint}
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
-		req.Header.Sequence = number
-		_, err := jm.ReportCommitted(ctx, req)
-		return err
-	})
+	l.say(id, &rpcv1.Report{What: &rpcv1.Report_Committed{Committed: &rpcv1.Committed{CheckpointId: checkpoint}}})
 }
 
 // ReaderRegistered implements task.Listener.
 func (l *listener) ReaderRegistered(id base.SubtaskID, op base.OperatorID) {
-	l.source(&rpcv1.SourceEventRequest{
-		Header: l.header(id), Subtask: rpc.Subtask(id), OperatorId: op[:],
-		Event: &rpcv1.SourceEventRequest_ReaderRegistered{ReaderRegistered: true},
-	})
+	l.say(id, &rpcv1.Report{What: &rpcv1.Report_Source{Source: &rpcv1.SourceEvent{
+		OperatorId: op[:], Event: &rpcv1.SourceEvent_ReaderRegistered{ReaderRegistered: true},
+	}}})
 }
 
 // SplitRequest implements task.Listener.
 func (l *listener) SplitRequest(id base.SubtaskID, op base.OperatorID) {
-	l.source(&rpcv1.SourceEventRequest{
-		Header: l.header(id), Subtask: rpc.Subtask(id), OperatorId: op[:], Event: &rpcv1.SourceEventRequest_SplitRequest{SplitRequest: true},
-	})
-}
-
-func (l *listener) source(req *rpcv1.SourceEventRequest) {
-	l.session.send(func(ctx context.Context, jm rpcv1.JobManagerServiceClient, number int64) error {
-		req.Header.Sequence = number
-		_, err := jm.SourceEvent(ctx, req)
-		return err
-	})
+	l.say(id, &rpcv1.Report{What: &rpcv1.Report_Source{Source: &rpcv1.SourceEvent{OperatorId: op[:], Event: &rpcv1.SourceEvent_SplitRequest{SplitRequest: true}}}})
 }
 
 // sameProgram compares the graph that is deployed with the one that the code here makes.

@@ -1048,35 +1048,29 @@ func (x *Failure) GetTimeMs() int64 {
 	return 0
 }
 
-// UpdateTaskRequest reports a task's new state.
-type UpdateTaskRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Header  *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	Subtask *Subtask               `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
-	State   TaskState              `protobuf:"varint,3,opt,name=state,proto3,enum=rivulet.rpc.v1.TaskState" json:"state,omitempty"`
-	Failure *Failure               `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
-	// The task has read all its input and waits for a last checkpoint; state is RUNNING.
-	EndOfData bool `protobuf:"varint,5,opt,name=end_of_data,json=endOfData,proto3" json:"end_of_data,omitempty"`
-	// What the task had read, written and waited for, of one that has ended: its metrics end with it.
-	Metrics       []*Metric `protobuf:"bytes,6,rep,name=metrics,proto3" json:"metrics,omitempty"`
+// ReportRequest carries what the tasks of a TaskManager say.
+type ReportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Reports       []*Report              `protobuf:"bytes,2,rep,name=reports,proto3" json:"reports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *UpdateTaskRequest) Reset() {
-	*x = UpdateTaskRequest{}
+func (x *ReportRequest) Reset() {
+	*x = ReportRequest{}
 	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *UpdateTaskRequest) String() string {
+func (x *ReportRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*UpdateTaskRequest) ProtoMessage() {}
+func (*ReportRequest) ProtoMessage() {}
 
-func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
+func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1088,75 +1082,305 @@ func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use UpdateTaskRequest.ProtoReflect.Descriptor instead.
-func (*UpdateTaskRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
+func (*ReportRequest) Descriptor() ([]byte, []int) {
 	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *UpdateTaskRequest) GetHeader() *Header {
+func (x *ReportRequest) GetHeader() *Header {
 	if x != nil {
 		return x.Header
 	}
 	return nil
 }
 
-func (x *UpdateTaskRequest) GetSubtask() *Subtask {
+func (x *ReportRequest) GetReports() []*Report {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+// ReportResponse is empty: what comes from a stale attempt, or of a job that has ended, is dropped.
+type ReportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportResponse) Reset() {
+	*x = ReportResponse{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportResponse) ProtoMessage() {}
+
+func (x *ReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
+func (*ReportResponse) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{15}
+}
+
+// Report is one thing that one task says.
+type Report struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	JobId   []byte                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	Subtask *Subtask               `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*Report_Update
+	//	*Report_Ack
+	//	*Report_Decline
+	//	*Report_Committed
+	//	*Report_Source
+	What          isReport_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Report) Reset() {
+	*x = Report{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Report) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Report) ProtoMessage() {}
+
+func (x *Report) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Report.ProtoReflect.Descriptor instead.
+func (*Report) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Report) GetJobId() []byte {
+	if x != nil {
+		return x.JobId
+	}
+	return nil
+}
+
+func (x *Report) GetSubtask() *Subtask {
 	if x != nil {
 		return x.Subtask
 	}
 	return nil
 }
 
-func (x *UpdateTaskRequest) GetState() TaskState {
+func (x *Report) GetWhat() isReport_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *Report) GetUpdate() *TaskUpdate {
+	if x != nil {
+		if x, ok := x.What.(*Report_Update); ok {
+			return x.Update
+		}
+	}
+	return nil
+}
+
+func (x *Report) GetAck() *CheckpointAck {
+	if x != nil {
+		if x, ok := x.What.(*Report_Ack); ok {
+			return x.Ack
+		}
+	}
+	return nil
+}
+
+func (x *Report) GetDecline() *CheckpointDecline {
+	if x != nil {
+		if x, ok := x.What.(*Report_Decline); ok {
+			return x.Decline
+		}
+	}
+	return nil
+}
+
+func (x *Report) GetCommitted() *Committed {
+	if x != nil {
+		if x, ok := x.What.(*Report_Committed); ok {
+			return x.Committed
+		}
+	}
+	return nil
+}
+
+func (x *Report) GetSource() *SourceEvent {
+	if x != nil {
+		if x, ok := x.What.(*Report_Source); ok {
+			return x.Source
+		}
+	}
+	return nil
+}
+
+type isReport_What interface {
+	isReport_What()
+}
+
+type Report_Update struct {
+	Update *TaskUpdate `protobuf:"bytes,3,opt,name=update,proto3,oneof"`
+}
+
+type Report_Ack struct {
+	Ack *CheckpointAck `protobuf:"bytes,4,opt,name=ack,proto3,oneof"`
+}
+
+type Report_Decline struct {
+	Decline *CheckpointDecline `protobuf:"bytes,5,opt,name=decline,proto3,oneof"`
+}
+
+type Report_Committed struct {
+	Committed *Committed `protobuf:"bytes,6,opt,name=committed,proto3,oneof"`
+}
+
+type Report_Source struct {
+	Source *SourceEvent `protobuf:"bytes,7,opt,name=source,proto3,oneof"`
+}
+
+func (*Report_Update) isReport_What() {}
+
+func (*Report_Ack) isReport_What() {}
+
+func (*Report_Decline) isReport_What() {}
+
+func (*Report_Committed) isReport_What() {}
+
+func (*Report_Source) isReport_What() {}
+
+// TaskUpdate reports a task's new state.
+type TaskUpdate struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	State   TaskState              `protobuf:"varint,1,opt,name=state,proto3,enum=rivulet.rpc.v1.TaskState" json:"state,omitempty"`
+	Failure *Failure               `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The task has read all its input and waits for a last checkpoint; state is RUNNING.
+	EndOfData bool `protobuf:"varint,3,opt,name=end_of_data,json=endOfData,proto3" json:"end_of_data,omitempty"`
+	// What the task had read, written and waited for, of one that has ended: its metrics end with it.
+	Metrics       []*Metric `protobuf:"bytes,4,rep,name=metrics,proto3" json:"metrics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskUpdate) Reset() {
+	*x = TaskUpdate{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskUpdate) ProtoMessage() {}
+
+func (x *TaskUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskUpdate.ProtoReflect.Descriptor instead.
+func (*TaskUpdate) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TaskUpdate) GetState() TaskState {
 	if x != nil {
 		return x.State
 	}
 	return TaskState_TASK_STATE_UNSPECIFIED
 }
 
-func (x *UpdateTaskRequest) GetFailure() *Failure {
+func (x *TaskUpdate) GetFailure() *Failure {
 	if x != nil {
 		return x.Failure
 	}
 	return nil
 }
 
-func (x *UpdateTaskRequest) GetEndOfData() bool {
+func (x *TaskUpdate) GetEndOfData() bool {
 	if x != nil {
 		return x.EndOfData
 	}
 	return false
 }
 
-func (x *UpdateTaskRequest) GetMetrics() []*Metric {
+func (x *TaskUpdate) GetMetrics() []*Metric {
 	if x != nil {
 		return x.Metrics
 	}
 	return nil
 }
 
-// UpdateTaskResponse is empty.
-type UpdateTaskResponse struct {
+// CheckpointAck hands in a task's state.
+type CheckpointAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	CheckpointId  int64                  `protobuf:"varint,1,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
+	State         *v1.SubtaskAck         `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Stats         *CheckpointStats       `protobuf:"bytes,3,opt,name=stats,proto3" json:"stats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *UpdateTaskResponse) Reset() {
-	*x = UpdateTaskResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+func (x *CheckpointAck) Reset() {
+	*x = CheckpointAck{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *UpdateTaskResponse) String() string {
+func (x *CheckpointAck) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*UpdateTaskResponse) ProtoMessage() {}
+func (*CheckpointAck) ProtoMessage() {}
 
-func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,82 +1391,26 @@ func (x *UpdateTaskResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use UpdateTaskResponse.ProtoReflect.Descriptor instead.
-func (*UpdateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{15}
+// Deprecated: Use CheckpointAck.ProtoReflect.Descriptor instead.
+func (*CheckpointAck) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{18}
 }
 
-// AckCheckpointRequest hands in a task's state.
-type AckCheckpointRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Header        *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	Subtask       *Subtask               `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
-	CheckpointId  int64                  `protobuf:"varint,3,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
-	State         *v1.SubtaskAck         `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
-	Stats         *CheckpointStats       `protobuf:"bytes,5,opt,name=stats,proto3" json:"stats,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *AckCheckpointRequest) Reset() {
-	*x = AckCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *AckCheckpointRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*AckCheckpointRequest) ProtoMessage() {}
-
-func (x *AckCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use AckCheckpointRequest.ProtoReflect.Descriptor instead.
-func (*AckCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{16}
-}
-
-func (x *AckCheckpointRequest) GetHeader() *Header {
-	if x != nil {
-		return x.Header
-	}
-	return nil
-}
-
-func (x *AckCheckpointRequest) GetSubtask() *Subtask {
-	if x != nil {
-		return x.Subtask
-	}
-	return nil
-}
-
-func (x *AckCheckpointRequest) GetCheckpointId() int64 {
+func (x *CheckpointAck) GetCheckpointId() int64 {
 	if x != nil {
 		return x.CheckpointId
 	}
 	return 0
 }
 
-func (x *AckCheckpointRequest) GetState() *v1.SubtaskAck {
+func (x *CheckpointAck) GetState() *v1.SubtaskAck {
 	if x != nil {
 		return x.State
 	}
 	return nil
 }
 
-func (x *AckCheckpointRequest) GetStats() *CheckpointStats {
+func (x *CheckpointAck) GetStats() *CheckpointStats {
 	if x != nil {
 		return x.Stats
 	}
@@ -1266,7 +1434,7 @@ type CheckpointStats struct {
 
 func (x *CheckpointStats) Reset() {
 	*x = CheckpointStats{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1446,7 @@ func (x *CheckpointStats) String() string {
 func (*CheckpointStats) ProtoMessage() {}
 
 func (x *CheckpointStats) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1459,7 @@ func (x *CheckpointStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStats.ProtoReflect.Descriptor instead.
 func (*CheckpointStats) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{17}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CheckpointStats) GetStartDelayNs() int64 {
@@ -1350,71 +1518,32 @@ func (x *CheckpointStats) GetAckTimeMs() int64 {
 	return 0
 }
 
-// AckCheckpointResponse is empty.
-type AckCheckpointResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *AckCheckpointResponse) Reset() {
-	*x = AckCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *AckCheckpointResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*AckCheckpointResponse) ProtoMessage() {}
-
-func (x *AckCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use AckCheckpointResponse.ProtoReflect.Descriptor instead.
-func (*AckCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{18}
-}
-
-// DeclineCheckpointRequest says why a task did not take part.
-type DeclineCheckpointRequest struct {
+// CheckpointDecline says why a task did not take part.
+type CheckpointDecline struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
-	Header       *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	Subtask      *Subtask               `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
-	CheckpointId int64                  `protobuf:"varint,3,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
-	Failure      *Failure               `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	CheckpointId int64                  `protobuf:"varint,1,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
+	Failure      *Failure               `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
 	// Not counted as a failure: the task was not running (yet or any more).
-	NotReady      bool `protobuf:"varint,5,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"`
+	NotReady      bool `protobuf:"varint,3,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DeclineCheckpointRequest) Reset() {
-	*x = DeclineCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
+func (x *CheckpointDecline) Reset() {
+	*x = CheckpointDecline{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DeclineCheckpointRequest) String() string {
+func (x *CheckpointDecline) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DeclineCheckpointRequest) ProtoMessage() {}
+func (*CheckpointDecline) ProtoMessage() {}
 
-func (x *DeclineCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
+func (x *CheckpointDecline) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,109 +1554,56 @@ func (x *DeclineCheckpointRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DeclineCheckpointRequest.ProtoReflect.Descriptor instead.
-func (*DeclineCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{19}
+// Deprecated: Use CheckpointDecline.ProtoReflect.Descriptor instead.
+func (*CheckpointDecline) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{20}
 }
 
-func (x *DeclineCheckpointRequest) GetHeader() *Header {
-	if x != nil {
-		return x.Header
-	}
-	return nil
-}
-
-func (x *DeclineCheckpointRequest) GetSubtask() *Subtask {
-	if x != nil {
-		return x.Subtask
-	}
-	return nil
-}
-
-func (x *DeclineCheckpointRequest) GetCheckpointId() int64 {
+func (x *CheckpointDecline) GetCheckpointId() int64 {
 	if x != nil {
 		return x.CheckpointId
 	}
 	return 0
 }
 
-func (x *DeclineCheckpointRequest) GetFailure() *Failure {
+func (x *CheckpointDecline) GetFailure() *Failure {
 	if x != nil {
 		return x.Failure
 	}
 	return nil
 }
 
-func (x *DeclineCheckpointRequest) GetNotReady() bool {
+func (x *CheckpointDecline) GetNotReady() bool {
 	if x != nil {
 		return x.NotReady
 	}
 	return false
 }
 
-// DeclineCheckpointResponse is empty.
-type DeclineCheckpointResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DeclineCheckpointResponse) Reset() {
-	*x = DeclineCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DeclineCheckpointResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DeclineCheckpointResponse) ProtoMessage() {}
-
-func (x *DeclineCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DeclineCheckpointResponse.ProtoReflect.Descriptor instead.
-func (*DeclineCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{20}
-}
-
-// ReportCommittedRequest reports a subtask's commits.
-type ReportCommittedRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Header  *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	Subtask *Subtask               `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
+// Committed reports a subtask's commits.
+type Committed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
 	// All prepared up to and with this checkpoint is committed.
-	CheckpointId  int64    `protobuf:"varint,3,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
-	Failure       *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
+	CheckpointId  int64    `protobuf:"varint,1,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
+	Failure       *Failure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ReportCommittedRequest) Reset() {
-	*x = ReportCommittedRequest{}
+func (x *Committed) Reset() {
+	*x = Committed{}
 	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ReportCommittedRequest) String() string {
+func (x *Committed) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ReportCommittedRequest) ProtoMessage() {}
+func (*Committed) ProtoMessage() {}
 
-func (x *ReportCommittedRequest) ProtoReflect() protoreflect.Message {
+func (x *Committed) ProtoReflect() protoreflect.Message {
 	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1539,60 +1615,53 @@ func (x *ReportCommittedRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ReportCommittedRequest.ProtoReflect.Descriptor instead.
-func (*ReportCommittedRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use Committed.ProtoReflect.Descriptor instead.
+func (*Committed) Descriptor() ([]byte, []int) {
 	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{21}
 }
 
-func (x *ReportCommittedRequest) GetHeader() *Header {
-	if x != nil {
-		return x.Header
-	}
-	return nil
-}
-
-func (x *ReportCommittedRequest) GetSubtask() *Subtask {
-	if x != nil {
-		return x.Subtask
-	}
-	return nil
-}
-
-func (x *ReportCommittedRequest) GetCheckpointId() int64 {
+func (x *Committed) GetCheckpointId() int64 {
 	if x != nil {
 		return x.CheckpointId
 	}
 	return 0
 }
 
-func (x *ReportCommittedRequest) GetFailure() *Failure {
+func (x *Committed) GetFailure() *Failure {
 	if x != nil {
 		return x.Failure
 	}
 	return nil
 }
 
-// ReportCommittedResponse is empty.
-type ReportCommittedResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+// SourceEvent is a reader's word to its enumerator.
+type SourceEvent struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	OperatorId []byte                 `protobuf:"bytes,1,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*SourceEvent_ReaderRegistered
+	//	*SourceEvent_SplitRequest
+	//	*SourceEvent_Custom
+	Event         isSourceEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ReportCommittedResponse) Reset() {
-	*x = ReportCommittedResponse{}
+func (x *SourceEvent) Reset() {
+	*x = SourceEvent{}
 	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ReportCommittedResponse) String() string {
+func (x *SourceEvent) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ReportCommittedResponse) ProtoMessage() {}
+func (*SourceEvent) ProtoMessage() {}
 
-func (x *ReportCommittedResponse) ProtoReflect() protoreflect.Message {
+func (x *SourceEvent) ProtoReflect() protoreflect.Message {
 	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1604,173 +1673,76 @@ func (x *ReportCommittedResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ReportCommittedResponse.ProtoReflect.Descriptor instead.
-func (*ReportCommittedResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use SourceEvent.ProtoReflect.Descriptor instead.
+func (*SourceEvent) Descriptor() ([]byte, []int) {
 	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{22}
 }
 
-// SourceEventRequest is a reader's word to its enumerator.
-type SourceEventRequest struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	Header     *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	Subtask    *Subtask               `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
-	OperatorId []byte                 `protobuf:"bytes,3,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
-	// Types that are valid to be assigned to Event:
-	//
-	//	*SourceEventRequest_ReaderRegistered
-	//	*SourceEventRequest_SplitRequest
-	//	*SourceEventRequest_Custom
-	Event         isSourceEventRequest_Event `protobuf_oneof:"event"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SourceEventRequest) Reset() {
-	*x = SourceEventRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SourceEventRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SourceEventRequest) ProtoMessage() {}
-
-func (x *SourceEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SourceEventRequest.ProtoReflect.Descriptor instead.
-func (*SourceEventRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{23}
-}
-
-func (x *SourceEventRequest) GetHeader() *Header {
-	if x != nil {
-		return x.Header
-	}
-	return nil
-}
-
-func (x *SourceEventRequest) GetSubtask() *Subtask {
-	if x != nil {
-		return x.Subtask
-	}
-	return nil
-}
-
-func (x *SourceEventRequest) GetOperatorId() []byte {
+func (x *SourceEvent) GetOperatorId() []byte {
 	if x != nil {
 		return x.OperatorId
 	}
 	return nil
 }
 
-func (x *SourceEventRequest) GetEvent() isSourceEventRequest_Event {
+func (x *SourceEvent) GetEvent() isSourceEvent_Event {
 	if x != nil {
 		return x.Event
 	}
 	return nil
 }
 
-func (x *SourceEventRequest) GetReaderRegistered() bool {
+func (x *SourceEvent) GetReaderRegistered() bool {
 	if x != nil {
-		if x, ok := x.Event.(*SourceEventRequest_ReaderRegistered); ok {
+		if x, ok := x.Event.(*SourceEvent_ReaderRegistered); ok {
 			return x.ReaderRegistered
 		}
 	}
 	return false
 }
 
-func (x *SourceEventRequest) GetSplitRequest() bool {
+func (x *SourceEvent) GetSplitRequest() bool {
 	if x != nil {
-		if x, ok := x.Event.(*SourceEventRequest_SplitRequest); ok {
+		if x, ok := x.Event.(*SourceEvent_SplitRequest); ok {
 			return x.SplitRequest
 		}
 	}
 	return false
 }
 
-func (x *SourceEventRequest) GetCustom() []byte {
+func (x *SourceEvent) GetCustom() []byte {
 	if x != nil {
-		if x, ok := x.Event.(*SourceEventRequest_Custom); ok {
+		if x, ok := x.Event.(*SourceEvent_Custom); ok {
 			return x.Custom
 		}
 	}
 	return nil
 }
 
-type isSourceEventRequest_Event interface {
-	isSourceEventRequest_Event()
+type isSourceEvent_Event interface {
+	isSourceEvent_Event()
 }
 
-type SourceEventRequest_ReaderRegistered struct {
+type SourceEvent_ReaderRegistered struct {
 	// The reader is ready to be given splits.
-	ReaderRegistered bool `protobuf:"varint,4,opt,name=reader_registered,json=readerRegistered,proto3,oneof"`
+	ReaderRegistered bool `protobuf:"varint,2,opt,name=reader_registered,json=readerRegistered,proto3,oneof"`
 }
 
-type SourceEventRequest_SplitRequest struct {
+type SourceEvent_SplitRequest struct {
 	// The reader wants (more) splits.
-	SplitRequest bool `protobuf:"varint,5,opt,name=split_request,json=splitRequest,proto3,oneof"`
+	SplitRequest bool `protobuf:"varint,3,opt,name=split_request,json=splitRequest,proto3,oneof"`
 }
 
-type SourceEventRequest_Custom struct {
+type SourceEvent_Custom struct {
 	// Anything else, in the connector's own encoding.
-	Custom []byte `protobuf:"bytes,6,opt,name=custom,proto3,oneof"`
+	Custom []byte `protobuf:"bytes,4,opt,name=custom,proto3,oneof"`
 }
 
-func (*SourceEventRequest_ReaderRegistered) isSourceEventRequest_Event() {}
+func (*SourceEvent_ReaderRegistered) isSourceEvent_Event() {}
 
-func (*SourceEventRequest_SplitRequest) isSourceEventRequest_Event() {}
+func (*SourceEvent_SplitRequest) isSourceEvent_Event() {}
 
-func (*SourceEventRequest_Custom) isSourceEventRequest_Event() {}
-
-// SourceEventResponse is empty.
-type SourceEventResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SourceEventResponse) Reset() {
-	*x = SourceEventResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SourceEventResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SourceEventResponse) ProtoMessage() {}
-
-func (x *SourceEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SourceEventResponse.ProtoReflect.Descriptor instead.
-func (*SourceEventResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
-}
+func (*SourceEvent_Custom) isSourceEvent_Event() {}
 
 // DeployRequest starts tasks.
 type DeployRequest struct {
@@ -1793,7 +1765,7 @@ type DeployRequest struct {
 
 func (x *DeployRequest) Reset() {
 	*x = DeployRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1777,7 @@ func (x *DeployRequest) String() string {
 func (*DeployRequest) ProtoMessage() {}
 
 func (x *DeployRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1790,7 @@ func (x *DeployRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployRequest.ProtoReflect.Descriptor instead.
 func (*DeployRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeployRequest) GetHeader() *Header {
@@ -1890,7 +1862,7 @@ type TaskDeployment struct {
 
 func (x *TaskDeployment) Reset() {
 	*x = TaskDeployment{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +1874,7 @@ func (x *TaskDeployment) String() string {
 func (*TaskDeployment) ProtoMessage() {}
 
 func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +1887,7 @@ func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskDeployment.ProtoReflect.Descriptor instead.
 func (*TaskDeployment) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaskDeployment) GetSubtask() *Subtask {
@@ -1958,7 +1930,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +1942,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +1955,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Location) GetSubtask() *Subtask {
@@ -2020,7 +1992,7 @@ type Restore struct {
 
 func (x *Restore) Reset() {
 	*x = Restore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2004,7 @@ func (x *Restore) String() string {
 func (*Restore) ProtoMessage() {}
 
 func (x *Restore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2017,7 @@ func (x *Restore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restore.ProtoReflect.Descriptor instead.
 func (*Restore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Restore) GetCheckpointId() int64 {
@@ -2085,7 +2057,7 @@ type OperatorRestore struct {
 
 func (x *OperatorRestore) Reset() {
 	*x = OperatorRestore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2069,7 @@ func (x *OperatorRestore) String() string {
 func (*OperatorRestore) ProtoMessage() {}
 
 func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2082,7 @@ func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRestore.ProtoReflect.Descriptor instead.
 func (*OperatorRestore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *OperatorRestore) GetOperatorId() []byte {
@@ -2148,7 +2120,7 @@ func (x *OperatorRestore) GetFinished() bool {
 	return false
 }
 
-// DeployResponse says that the tasks were taken: they report by UpdateTask.
+// DeployResponse says that the tasks were taken: they report.
 type DeployResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The TaskManager has another program, and this says which: none was taken, and none of the job will be.
@@ -2159,7 +2131,7 @@ type DeployResponse struct {
 
 func (x *DeployResponse) Reset() {
 	*x = DeployResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2143,7 @@ func (x *DeployResponse) String() string {
 func (*DeployResponse) ProtoMessage() {}
 
 func (x *DeployResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2156,7 @@ func (x *DeployResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployResponse.ProtoReflect.Descriptor instead.
 func (*DeployResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeployResponse) GetOtherProgram() string {
@@ -2205,7 +2177,7 @@ type CancelTasksRequest struct {
 
 func (x *CancelTasksRequest) Reset() {
 	*x = CancelTasksRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2189,7 @@ func (x *CancelTasksRequest) String() string {
 func (*CancelTasksRequest) ProtoMessage() {}
 
 func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2202,7 @@ func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksRequest.ProtoReflect.Descriptor instead.
 func (*CancelTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CancelTasksRequest) GetHeader() *Header {
@@ -2256,7 +2228,7 @@ type CancelTasksResponse struct {
 
 func (x *CancelTasksResponse) Reset() {
 	*x = CancelTasksResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2240,7 @@ func (x *CancelTasksResponse) String() string {
 func (*CancelTasksResponse) ProtoMessage() {}
 
 func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2253,7 @@ func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksResponse.ProtoReflect.Descriptor instead.
 func (*CancelTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
 }
 
 // TriggerCheckpointRequest starts a checkpoint at tasks.
@@ -2303,7 +2275,7 @@ type TriggerCheckpointRequest struct {
 
 func (x *TriggerCheckpointRequest) Reset() {
 	*x = TriggerCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2287,7 @@ func (x *TriggerCheckpointRequest) String() string {
 func (*TriggerCheckpointRequest) ProtoMessage() {}
 
 func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2300,7 @@ func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TriggerCheckpointRequest) GetHeader() *Header {
@@ -2396,7 +2368,7 @@ type TriggerCheckpointResponse struct {
 
 func (x *TriggerCheckpointResponse) Reset() {
 	*x = TriggerCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +2380,7 @@ func (x *TriggerCheckpointResponse) String() string {
 func (*TriggerCheckpointResponse) ProtoMessage() {}
 
 func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +2393,7 @@ func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
 }
 
 // NotifyCheckpointRequest tells the outcome of a checkpoint.
@@ -2439,7 +2411,7 @@ type NotifyCheckpointRequest struct {
 
 func (x *NotifyCheckpointRequest) Reset() {
 	*x = NotifyCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2423,7 @@ func (x *NotifyCheckpointRequest) String() string {
 func (*NotifyCheckpointRequest) ProtoMessage() {}
 
 func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2436,7 @@ func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NotifyCheckpointRequest) GetHeader() *Header {
@@ -2511,7 +2483,7 @@ type NotifyCheckpointResponse struct {
 
 func (x *NotifyCheckpointResponse) Reset() {
 	*x = NotifyCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2495,7 @@ func (x *NotifyCheckpointResponse) String() string {
 func (*NotifyCheckpointResponse) ProtoMessage() {}
 
 func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2508,7 @@ func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
 }
 
 // AssignSplitsRequest carries splits to a reader.
@@ -2553,7 +2525,7 @@ type AssignSplitsRequest struct {
 
 func (x *AssignSplitsRequest) Reset() {
 	*x = AssignSplitsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2565,7 +2537,7 @@ func (x *AssignSplitsRequest) String() string {
 func (*AssignSplitsRequest) ProtoMessage() {}
 
 func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2578,7 +2550,7 @@ func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsRequest.ProtoReflect.Descriptor instead.
 func (*AssignSplitsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AssignSplitsRequest) GetHeader() *Header {
@@ -2627,7 +2599,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +2611,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +2624,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{38}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Split) GetId() string {
@@ -2678,7 +2650,7 @@ type AssignSplitsResponse struct {
 
 func (x *AssignSplitsResponse) Reset() {
 	*x = AssignSplitsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2662,7 @@ func (x *AssignSplitsResponse) String() string {
 func (*AssignSplitsResponse) ProtoMessage() {}
 
 func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2675,7 @@ func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsResponse.ProtoReflect.Descriptor instead.
 func (*AssignSplitsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{39}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
 }
 
 // PingRequest is the JobManager's sign of life.
@@ -2716,7 +2688,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +2700,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +2713,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{40}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PingRequest) GetHeader() *Header {
@@ -2760,7 +2732,7 @@ type PingResponse struct {
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2772,7 +2744,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2785,7 +2757,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{41}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{39}
 }
 
 // FetchMetricsRequest asks for metrics.
@@ -2798,7 +2770,7 @@ type FetchMetricsRequest struct {
 
 func (x *FetchMetricsRequest) Reset() {
 	*x = FetchMetricsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2810,7 +2782,7 @@ func (x *FetchMetricsRequest) String() string {
 func (*FetchMetricsRequest) ProtoMessage() {}
 
 func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2823,7 +2795,7 @@ func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsRequest.ProtoReflect.Descriptor instead.
 func (*FetchMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{42}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *FetchMetricsRequest) GetHeader() *Header {
@@ -2843,7 +2815,7 @@ type FetchMetricsResponse struct {
 
 func (x *FetchMetricsResponse) Reset() {
 	*x = FetchMetricsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[43]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2855,7 +2827,7 @@ func (x *FetchMetricsResponse) String() string {
 func (*FetchMetricsResponse) ProtoMessage() {}
 
 func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[43]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2868,7 +2840,7 @@ func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsResponse.ProtoReflect.Descriptor instead.
 func (*FetchMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{43}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FetchMetricsResponse) GetMetrics() []*Metric {
@@ -2895,7 +2867,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[44]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +2879,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[44]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +2892,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{44}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Metric) GetSubtask() *Subtask {
@@ -3028,21 +3000,30 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\x05class\x18\x01 \x01(\x05R\x05class\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
 	"\x05stack\x18\x03 \x01(\tR\x05stack\x12\x17\n" +
-	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"\xac\x02\n" +
-	"\x11UpdateTaskRequest\x12.\n" +
-	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x121\n" +
-	"\asubtask\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.SubtaskR\asubtask\x12/\n" +
-	"\x05state\x18\x03 \x01(\x0e2\x19.rivulet.rpc.v1.TaskStateR\x05state\x121\n" +
-	"\afailure\x18\x04 \x01(\v2\x17.rivulet.rpc.v1.FailureR\afailure\x12\x1e\n" +
-	"\vend_of_data\x18\x05 \x01(\bR\tendOfData\x120\n" +
-	"\ametrics\x18\x06 \x03(\v2\x16.rivulet.rpc.v1.MetricR\ametrics\"\x14\n" +
-	"\x12UpdateTaskResponse\"\x8c\x02\n" +
-	"\x14AckCheckpointRequest\x12.\n" +
-	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x121\n" +
-	"\asubtask\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.SubtaskR\asubtask\x12#\n" +
-	"\rcheckpoint_id\x18\x03 \x01(\x03R\fcheckpointId\x125\n" +
-	"\x05state\x18\x04 \x01(\v2\x1f.rivulet.snapshot.v1.SubtaskAckR\x05state\x125\n" +
-	"\x05stats\x18\x05 \x01(\v2\x1f.rivulet.rpc.v1.CheckpointStatsR\x05stats\"\x9d\x02\n" +
+	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"q\n" +
+	"\rReportRequest\x12.\n" +
+	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x120\n" +
+	"\areports\x18\x02 \x03(\v2\x16.rivulet.rpc.v1.ReportR\areports\"\x10\n" +
+	"\x0eReportResponse\"\xf4\x02\n" +
+	"\x06Report\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\fR\x05jobId\x121\n" +
+	"\asubtask\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.SubtaskR\asubtask\x124\n" +
+	"\x06update\x18\x03 \x01(\v2\x1a.rivulet.rpc.v1.TaskUpdateH\x00R\x06update\x121\n" +
+	"\x03ack\x18\x04 \x01(\v2\x1d.rivulet.rpc.v1.CheckpointAckH\x00R\x03ack\x12=\n" +
+	"\adecline\x18\x05 \x01(\v2!.rivulet.rpc.v1.CheckpointDeclineH\x00R\adecline\x129\n" +
+	"\tcommitted\x18\x06 \x01(\v2\x19.rivulet.rpc.v1.CommittedH\x00R\tcommitted\x125\n" +
+	"\x06source\x18\a \x01(\v2\x1b.rivulet.rpc.v1.SourceEventH\x00R\x06sourceB\x06\n" +
+	"\x04what\"\xc2\x01\n" +
+	"\n" +
+	"TaskUpdate\x12/\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x19.rivulet.rpc.v1.TaskStateR\x05state\x121\n" +
+	"\afailure\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.FailureR\afailure\x12\x1e\n" +
+	"\vend_of_data\x18\x03 \x01(\bR\tendOfData\x120\n" +
+	"\ametrics\x18\x04 \x03(\v2\x16.rivulet.rpc.v1.MetricR\ametrics\"\xa2\x01\n" +
+	"\rCheckpointAck\x12#\n" +
+	"\rcheckpoint_id\x18\x01 \x01(\x03R\fcheckpointId\x125\n" +
+	"\x05state\x18\x02 \x01(\v2\x1f.rivulet.snapshot.v1.SubtaskAckR\x05state\x125\n" +
+	"\x05stats\x18\x03 \x01(\v2\x1f.rivulet.rpc.v1.CheckpointStatsR\x05stats\"\x9d\x02\n" +
 	"\x0fCheckpointStats\x12$\n" +
 	"\x0estart_delay_ns\x18\x01 \x01(\x03R\fstartDelayNs\x12!\n" +
 	"\falignment_ns\x18\x02 \x01(\x03R\valignmentNs\x12\x17\n" +
@@ -3052,31 +3033,21 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\vstate_bytes\x18\x06 \x01(\x03R\n" +
 	"stateBytes\x12'\n" +
 	"\x0fprocessed_bytes\x18\a \x01(\x03R\x0eprocessedBytes\x12\x1e\n" +
-	"\vack_time_ms\x18\b \x01(\x03R\tackTimeMs\"\x17\n" +
-	"\x15AckCheckpointResponse\"\xf2\x01\n" +
-	"\x18DeclineCheckpointRequest\x12.\n" +
-	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x121\n" +
-	"\asubtask\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.SubtaskR\asubtask\x12#\n" +
-	"\rcheckpoint_id\x18\x03 \x01(\x03R\fcheckpointId\x121\n" +
-	"\afailure\x18\x04 \x01(\v2\x17.rivulet.rpc.v1.FailureR\afailure\x12\x1b\n" +
-	"\tnot_ready\x18\x05 \x01(\bR\bnotReady\"\x1b\n" +
-	"\x19DeclineCheckpointResponse\"\xd3\x01\n" +
-	"\x16ReportCommittedRequest\x12.\n" +
-	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x121\n" +
-	"\asubtask\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.SubtaskR\asubtask\x12#\n" +
-	"\rcheckpoint_id\x18\x03 \x01(\x03R\fcheckpointId\x121\n" +
-	"\afailure\x18\x04 \x01(\v2\x17.rivulet.rpc.v1.FailureR\afailure\"\x19\n" +
-	"\x17ReportCommittedResponse\"\x91\x02\n" +
-	"\x12SourceEventRequest\x12.\n" +
-	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x121\n" +
-	"\asubtask\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.SubtaskR\asubtask\x12\x1f\n" +
-	"\voperator_id\x18\x03 \x01(\fR\n" +
+	"\vack_time_ms\x18\b \x01(\x03R\tackTimeMs\"\x88\x01\n" +
+	"\x11CheckpointDecline\x12#\n" +
+	"\rcheckpoint_id\x18\x01 \x01(\x03R\fcheckpointId\x121\n" +
+	"\afailure\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.FailureR\afailure\x12\x1b\n" +
+	"\tnot_ready\x18\x03 \x01(\bR\bnotReady\"c\n" +
+	"\tCommitted\x12#\n" +
+	"\rcheckpoint_id\x18\x01 \x01(\x03R\fcheckpointId\x121\n" +
+	"\afailure\x18\x02 \x01(\v2\x17.rivulet.rpc.v1.FailureR\afailure\"\xa7\x01\n" +
+	"\vSourceEvent\x12\x1f\n" +
+	"\voperator_id\x18\x01 \x01(\fR\n" +
 	"operatorId\x12-\n" +
-	"\x11reader_registered\x18\x04 \x01(\bH\x00R\x10readerRegistered\x12%\n" +
-	"\rsplit_request\x18\x05 \x01(\bH\x00R\fsplitRequest\x12\x18\n" +
-	"\x06custom\x18\x06 \x01(\fH\x00R\x06customB\a\n" +
-	"\x05event\"\x15\n" +
-	"\x13SourceEventResponse\"\xb2\x03\n" +
+	"\x11reader_registered\x18\x02 \x01(\bH\x00R\x10readerRegistered\x12%\n" +
+	"\rsplit_request\x18\x03 \x01(\bH\x00R\fsplitRequest\x12\x18\n" +
+	"\x06custom\x18\x04 \x01(\fH\x00R\x06customB\a\n" +
+	"\x05event\"\xb2\x03\n" +
 	"\rDeployRequest\x12.\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x12\x19\n" +
 	"\bjob_name\x18\x02 \x01(\tR\ajobName\x12/\n" +
@@ -3171,19 +3142,14 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\bStopMode\x12\x19\n" +
 	"\x15STOP_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11STOP_MODE_SUSPEND\x10\x01\x12\x13\n" +
-	"\x0fSTOP_MODE_DRAIN\x10\x022\xab\x06\n" +
+	"\x0fSTOP_MODE_DRAIN\x10\x022\x9b\x03\n" +
 	"\x11JobManagerService\x12G\n" +
 	"\x06Leader\x12\x1d.rivulet.rpc.v1.LeaderRequest\x1a\x1e.rivulet.rpc.v1.LeaderResponse\x12M\n" +
 	"\bRegister\x12\x1f.rivulet.rpc.v1.RegisterRequest\x1a .rivulet.rpc.v1.RegisterResponse\x12P\n" +
 	"\tHeartbeat\x12 .rivulet.rpc.v1.HeartbeatRequest\x1a!.rivulet.rpc.v1.HeartbeatResponse\x12S\n" +
 	"\n" +
-	"Unregister\x12!.rivulet.rpc.v1.UnregisterRequest\x1a\".rivulet.rpc.v1.UnregisterResponse\x12S\n" +
-	"\n" +
-	"UpdateTask\x12!.rivulet.rpc.v1.UpdateTaskRequest\x1a\".rivulet.rpc.v1.UpdateTaskResponse\x12\\\n" +
-	"\rAckCheckpoint\x12$.rivulet.rpc.v1.AckCheckpointRequest\x1a%.rivulet.rpc.v1.AckCheckpointResponse\x12h\n" +
-	"\x11DeclineCheckpoint\x12(.rivulet.rpc.v1.DeclineCheckpointRequest\x1a).rivulet.rpc.v1.DeclineCheckpointResponse\x12b\n" +
-	"\x0fReportCommitted\x12&.rivulet.rpc.v1.ReportCommittedRequest\x1a'.rivulet.rpc.v1.ReportCommittedResponse\x12V\n" +
-	"\vSourceEvent\x12\".rivulet.rpc.v1.SourceEventRequest\x1a#.rivulet.rpc.v1.SourceEventResponse2\xff\x04\n" +
+	"Unregister\x12!.rivulet.rpc.v1.UnregisterRequest\x1a\".rivulet.rpc.v1.UnregisterResponse\x12G\n" +
+	"\x06Report\x12\x1d.rivulet.rpc.v1.ReportRequest\x1a\x1e.rivulet.rpc.v1.ReportResponse2\xff\x04\n" +
 	"\x12TaskManagerService\x12G\n" +
 	"\x06Deploy\x12\x1d.rivulet.rpc.v1.DeployRequest\x1a\x1e.rivulet.rpc.v1.DeployResponse\x12V\n" +
 	"\vCancelTasks\x12\".rivulet.rpc.v1.CancelTasksRequest\x1a#.rivulet.rpc.v1.CancelTasksResponse\x12h\n" +
@@ -3209,7 +3175,7 @@ func file_rivulet_rpc_v1_rpc_proto_rawDescGZIP() []byte {
 }
 
 var file_rivulet_rpc_v1_rpc_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(TaskState)(0),                    // 0: rivulet.rpc.v1.TaskState
 	(StopMode)(0),                     // 1: rivulet.rpc.v1.StopMode
@@ -3227,134 +3193,122 @@ var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(*UnregisterResponse)(nil),        // 13: rivulet.rpc.v1.UnregisterResponse
 	(*HeartbeatResponse)(nil),         // 14: rivulet.rpc.v1.HeartbeatResponse
 	(*Failure)(nil),                   // 15: rivulet.rpc.v1.Failure
-	(*UpdateTaskRequest)(nil),         // 16: rivulet.rpc.v1.UpdateTaskRequest
-	(*UpdateTaskResponse)(nil),        // 17: rivulet.rpc.v1.UpdateTaskResponse
-	(*AckCheckpointRequest)(nil),      // 18: rivulet.rpc.v1.AckCheckpointRequest
-	(*CheckpointStats)(nil),           // 19: rivulet.rpc.v1.CheckpointStats
-	(*AckCheckpointResponse)(nil),     // 20: rivulet.rpc.v1.AckCheckpointResponse
-	(*DeclineCheckpointRequest)(nil),  // 21: rivulet.rpc.v1.DeclineCheckpointRequest
-	(*DeclineCheckpointResponse)(nil), // 22: rivulet.rpc.v1.DeclineCheckpointResponse
-	(*ReportCommittedRequest)(nil),    // 23: rivulet.rpc.v1.ReportCommittedRequest
-	(*ReportCommittedResponse)(nil),   // 24: rivulet.rpc.v1.ReportCommittedResponse
-	(*SourceEventRequest)(nil),        // 25: rivulet.rpc.v1.SourceEventRequest
-	(*SourceEventResponse)(nil),       // 26: rivulet.rpc.v1.SourceEventResponse
-	(*DeployRequest)(nil),             // 27: rivulet.rpc.v1.DeployRequest
-	(*TaskDeployment)(nil),            // 28: rivulet.rpc.v1.TaskDeployment
-	(*Location)(nil),                  // 29: rivulet.rpc.v1.Location
-	(*Restore)(nil),                   // 30: rivulet.rpc.v1.Restore
-	(*OperatorRestore)(nil),           // 31: rivulet.rpc.v1.OperatorRestore
-	(*DeployResponse)(nil),            // 32: rivulet.rpc.v1.DeployResponse
-	(*CancelTasksRequest)(nil),        // 33: rivulet.rpc.v1.CancelTasksRequest
-	(*CancelTasksResponse)(nil),       // 34: rivulet.rpc.v1.CancelTasksResponse
-	(*TriggerCheckpointRequest)(nil),  // 35: rivulet.rpc.v1.TriggerCheckpointRequest
-	(*TriggerCheckpointResponse)(nil), // 36: rivulet.rpc.v1.TriggerCheckpointResponse
-	(*NotifyCheckpointRequest)(nil),   // 37: rivulet.rpc.v1.NotifyCheckpointRequest
-	(*NotifyCheckpointResponse)(nil),  // 38: rivulet.rpc.v1.NotifyCheckpointResponse
-	(*AssignSplitsRequest)(nil),       // 39: rivulet.rpc.v1.AssignSplitsRequest
-	(*Split)(nil),                     // 40: rivulet.rpc.v1.Split
-	(*AssignSplitsResponse)(nil),      // 41: rivulet.rpc.v1.AssignSplitsResponse
-	(*PingRequest)(nil),               // 42: rivulet.rpc.v1.PingRequest
-	(*PingResponse)(nil),              // 43: rivulet.rpc.v1.PingResponse
-	(*FetchMetricsRequest)(nil),       // 44: rivulet.rpc.v1.FetchMetricsRequest
-	(*FetchMetricsResponse)(nil),      // 45: rivulet.rpc.v1.FetchMetricsResponse
-	(*Metric)(nil),                    // 46: rivulet.rpc.v1.Metric
-	nil,                               // 47: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
-	nil,                               // 48: rivulet.rpc.v1.DeployRequest.ConfigEntry
-	(*v1.SubtaskAck)(nil),             // 49: rivulet.snapshot.v1.SubtaskAck
-	(*v11.JobGraph)(nil),              // 50: rivulet.plan.v1.JobGraph
-	(*v1.KeyedState)(nil),             // 51: rivulet.snapshot.v1.KeyedState
-	(*v1.ListState)(nil),              // 52: rivulet.snapshot.v1.ListState
-	(v1.Kind)(0),                      // 53: rivulet.snapshot.v1.Kind
+	(*ReportRequest)(nil),             // 16: rivulet.rpc.v1.ReportRequest
+	(*ReportResponse)(nil),            // 17: rivulet.rpc.v1.ReportResponse
+	(*Report)(nil),                    // 18: rivulet.rpc.v1.Report
+	(*TaskUpdate)(nil),                // 19: rivulet.rpc.v1.TaskUpdate
+	(*CheckpointAck)(nil),             // 20: rivulet.rpc.v1.CheckpointAck
+	(*CheckpointStats)(nil),           // 21: rivulet.rpc.v1.CheckpointStats
+	(*CheckpointDecline)(nil),         // 22: rivulet.rpc.v1.CheckpointDecline
+	(*Committed)(nil),                 // 23: rivulet.rpc.v1.Committed
+	(*SourceEvent)(nil),               // 24: rivulet.rpc.v1.SourceEvent
+	(*DeployRequest)(nil),             // 25: rivulet.rpc.v1.DeployRequest
+	(*TaskDeployment)(nil),            // 26: rivulet.rpc.v1.TaskDeployment
+	(*Location)(nil),                  // 27: rivulet.rpc.v1.Location
+	(*Restore)(nil),                   // 28: rivulet.rpc.v1.Restore
+	(*OperatorRestore)(nil),           // 29: rivulet.rpc.v1.OperatorRestore
+	(*DeployResponse)(nil),            // 30: rivulet.rpc.v1.DeployResponse
+	(*CancelTasksRequest)(nil),        // 31: rivulet.rpc.v1.CancelTasksRequest
+	(*CancelTasksResponse)(nil),       // 32: rivulet.rpc.v1.CancelTasksResponse
+	(*TriggerCheckpointRequest)(nil),  // 33: rivulet.rpc.v1.TriggerCheckpointRequest
+	(*TriggerCheckpointResponse)(nil), // 34: rivulet.rpc.v1.TriggerCheckpointResponse
+	(*NotifyCheckpointRequest)(nil),   // 35: rivulet.rpc.v1.NotifyCheckpointRequest
+	(*NotifyCheckpointResponse)(nil),  // 36: rivulet.rpc.v1.NotifyCheckpointResponse
+	(*AssignSplitsRequest)(nil),       // 37: rivulet.rpc.v1.AssignSplitsRequest
+	(*Split)(nil),                     // 38: rivulet.rpc.v1.Split
+	(*AssignSplitsResponse)(nil),      // 39: rivulet.rpc.v1.AssignSplitsResponse
+	(*PingRequest)(nil),               // 40: rivulet.rpc.v1.PingRequest
+	(*PingResponse)(nil),              // 41: rivulet.rpc.v1.PingResponse
+	(*FetchMetricsRequest)(nil),       // 42: rivulet.rpc.v1.FetchMetricsRequest
+	(*FetchMetricsResponse)(nil),      // 43: rivulet.rpc.v1.FetchMetricsResponse
+	(*Metric)(nil),                    // 44: rivulet.rpc.v1.Metric
+	nil,                               // 45: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	nil,                               // 46: rivulet.rpc.v1.DeployRequest.ConfigEntry
+	(*v1.SubtaskAck)(nil),             // 47: rivulet.snapshot.v1.SubtaskAck
+	(*v11.JobGraph)(nil),              // 48: rivulet.plan.v1.JobGraph
+	(*v1.KeyedState)(nil),             // 49: rivulet.snapshot.v1.KeyedState
+	(*v1.ListState)(nil),              // 50: rivulet.snapshot.v1.ListState
+	(v1.Kind)(0),                      // 51: rivulet.snapshot.v1.Kind
 }
 var file_rivulet_rpc_v1_rpc_proto_depIdxs = []int32{
 	4,  // 0: rivulet.rpc.v1.RegisterRequest.header:type_name -> rivulet.rpc.v1.Header
-	47, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	45, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
 	5,  // 2: rivulet.rpc.v1.RegisterRequest.protocol:type_name -> rivulet.rpc.v1.Versions
 	6,  // 3: rivulet.rpc.v1.HeartbeatRequest.running:type_name -> rivulet.rpc.v1.Subtask
 	4,  // 4: rivulet.rpc.v1.HeartbeatRequest.header:type_name -> rivulet.rpc.v1.Header
 	4,  // 5: rivulet.rpc.v1.UnregisterRequest.header:type_name -> rivulet.rpc.v1.Header
-	4,  // 6: rivulet.rpc.v1.UpdateTaskRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 7: rivulet.rpc.v1.UpdateTaskRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	0,  // 8: rivulet.rpc.v1.UpdateTaskRequest.state:type_name -> rivulet.rpc.v1.TaskState
-	15, // 9: rivulet.rpc.v1.UpdateTaskRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	46, // 10: rivulet.rpc.v1.UpdateTaskRequest.metrics:type_name -> rivulet.rpc.v1.Metric
-	4,  // 11: rivulet.rpc.v1.AckCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 12: rivulet.rpc.v1.AckCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	49, // 13: rivulet.rpc.v1.AckCheckpointRequest.state:type_name -> rivulet.snapshot.v1.SubtaskAck
-	19, // 14: rivulet.rpc.v1.AckCheckpointRequest.stats:type_name -> rivulet.rpc.v1.CheckpointStats
-	4,  // 15: rivulet.rpc.v1.DeclineCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 16: rivulet.rpc.v1.DeclineCheckpointRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	15, // 17: rivulet.rpc.v1.DeclineCheckpointRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	4,  // 18: rivulet.rpc.v1.ReportCommittedRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 19: rivulet.rpc.v1.ReportCommittedRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	15, // 20: rivulet.rpc.v1.ReportCommittedRequest.failure:type_name -> rivulet.rpc.v1.Failure
-	4,  // 21: rivulet.rpc.v1.SourceEventRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 22: rivulet.rpc.v1.SourceEventRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 23: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
-	50, // 24: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
-	28, // 25: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
-	48, // 26: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
-	29, // 27: rivulet.rpc.v1.DeployRequest.locations:type_name -> rivulet.rpc.v1.Location
-	6,  // 28: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
-	30, // 29: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
-	6,  // 30: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
-	31, // 31: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
-	51, // 32: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
-	52, // 33: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
-	4,  // 34: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 35: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 36: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	53, // 37: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
-	1,  // 38: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
-	6,  // 39: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 40: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 41: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 42: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 43: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	40, // 44: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
-	4,  // 45: rivulet.rpc.v1.PingRequest.header:type_name -> rivulet.rpc.v1.Header
-	4,  // 46: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
-	46, // 47: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
-	6,  // 48: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
-	7,  // 49: rivulet.rpc.v1.JobManagerService.Leader:input_type -> rivulet.rpc.v1.LeaderRequest
-	9,  // 50: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
-	11, // 51: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
-	12, // 52: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
-	16, // 53: rivulet.rpc.v1.JobManagerService.UpdateTask:input_type -> rivulet.rpc.v1.UpdateTaskRequest
-	18, // 54: rivulet.rpc.v1.JobManagerService.AckCheckpoint:input_type -> rivulet.rpc.v1.AckCheckpointRequest
-	21, // 55: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:input_type -> rivulet.rpc.v1.DeclineCheckpointRequest
-	23, // 56: rivulet.rpc.v1.JobManagerService.ReportCommitted:input_type -> rivulet.rpc.v1.ReportCommittedRequest
-	25, // 57: rivulet.rpc.v1.JobManagerService.SourceEvent:input_type -> rivulet.rpc.v1.SourceEventRequest
-	27, // 58: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
-	33, // 59: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
-	35, // 60: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
-	37, // 61: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
-	39, // 62: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
-	42, // 63: rivulet.rpc.v1.TaskManagerService.Ping:input_type -> rivulet.rpc.v1.PingRequest
-	44, // 64: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
-	2,  // 65: rivulet.rpc.v1.ExchangeService.Exchange:input_type -> rivulet.rpc.v1.ExchangeRequest
-	8,  // 66: rivulet.rpc.v1.JobManagerService.Leader:output_type -> rivulet.rpc.v1.LeaderResponse
-	10, // 67: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
-	14, // 68: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
-	13, // 69: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
-	17, // 70: rivulet.rpc.v1.JobManagerService.UpdateTask:output_type -> rivulet.rpc.v1.UpdateTaskResponse
-	20, // 71: rivulet.rpc.v1.JobManagerService.AckCheckpoint:output_type -> rivulet.rpc.v1.AckCheckpointResponse
-	22, // 72: rivulet.rpc.v1.JobManagerService.DeclineCheckpoint:output_type -> rivulet.rpc.v1.DeclineCheckpointResponse
-	24, // 73: rivulet.rpc.v1.JobManagerService.ReportCommitted:output_type -> rivulet.rpc.v1.ReportCommittedResponse
-	26, // 74: rivulet.rpc.v1.JobManagerService.SourceEvent:output_type -> rivulet.rpc.v1.SourceEventResponse
-	32, // 75: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
-	34, // 76: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
-	36, // 77: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
-	38, // 78: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
-	41, // 79: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
-	43, // 80: rivulet.rpc.v1.TaskManagerService.Ping:output_type -> rivulet.rpc.v1.PingResponse
-	45, // 81: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
-	3,  // 82: rivulet.rpc.v1.ExchangeService.Exchange:output_type -> rivulet.rpc.v1.ExchangeResponse
-	66, // [66:83] is the sub-list for method output_type
-	49, // [49:66] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	4,  // 6: rivulet.rpc.v1.ReportRequest.header:type_name -> rivulet.rpc.v1.Header
+	18, // 7: rivulet.rpc.v1.ReportRequest.reports:type_name -> rivulet.rpc.v1.Report
+	6,  // 8: rivulet.rpc.v1.Report.subtask:type_name -> rivulet.rpc.v1.Subtask
+	19, // 9: rivulet.rpc.v1.Report.update:type_name -> rivulet.rpc.v1.TaskUpdate
+	20, // 10: rivulet.rpc.v1.Report.ack:type_name -> rivulet.rpc.v1.CheckpointAck
+	22, // 11: rivulet.rpc.v1.Report.decline:type_name -> rivulet.rpc.v1.CheckpointDecline
+	23, // 12: rivulet.rpc.v1.Report.committed:type_name -> rivulet.rpc.v1.Committed
+	24, // 13: rivulet.rpc.v1.Report.source:type_name -> rivulet.rpc.v1.SourceEvent
+	0,  // 14: rivulet.rpc.v1.TaskUpdate.state:type_name -> rivulet.rpc.v1.TaskState
+	15, // 15: rivulet.rpc.v1.TaskUpdate.failure:type_name -> rivulet.rpc.v1.Failure
+	44, // 16: rivulet.rpc.v1.TaskUpdate.metrics:type_name -> rivulet.rpc.v1.Metric
+	47, // 17: rivulet.rpc.v1.CheckpointAck.state:type_name -> rivulet.snapshot.v1.SubtaskAck
+	21, // 18: rivulet.rpc.v1.CheckpointAck.stats:type_name -> rivulet.rpc.v1.CheckpointStats
+	15, // 19: rivulet.rpc.v1.CheckpointDecline.failure:type_name -> rivulet.rpc.v1.Failure
+	15, // 20: rivulet.rpc.v1.Committed.failure:type_name -> rivulet.rpc.v1.Failure
+	4,  // 21: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
+	48, // 22: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
+	26, // 23: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
+	46, // 24: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
+	27, // 25: rivulet.rpc.v1.DeployRequest.locations:type_name -> rivulet.rpc.v1.Location
+	6,  // 26: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
+	28, // 27: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
+	6,  // 28: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
+	29, // 29: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
+	49, // 30: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
+	50, // 31: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
+	4,  // 32: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 33: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 34: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	51, // 35: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
+	1,  // 36: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
+	6,  // 37: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 38: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 39: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 40: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 41: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	38, // 42: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
+	4,  // 43: rivulet.rpc.v1.PingRequest.header:type_name -> rivulet.rpc.v1.Header
+	4,  // 44: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
+	44, // 45: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
+	6,  // 46: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
+	7,  // 47: rivulet.rpc.v1.JobManagerService.Leader:input_type -> rivulet.rpc.v1.LeaderRequest
+	9,  // 48: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
+	11, // 49: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
+	12, // 50: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
+	16, // 51: rivulet.rpc.v1.JobManagerService.Report:input_type -> rivulet.rpc.v1.ReportRequest
+	25, // 52: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
+	31, // 53: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
+	33, // 54: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
+	35, // 55: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
+	37, // 56: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
+	40, // 57: rivulet.rpc.v1.TaskManagerService.Ping:input_type -> rivulet.rpc.v1.PingRequest
+	42, // 58: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
+	2,  // 59: rivulet.rpc.v1.ExchangeService.Exchange:input_type -> rivulet.rpc.v1.ExchangeRequest
+	8,  // 60: rivulet.rpc.v1.JobManagerService.Leader:output_type -> rivulet.rpc.v1.LeaderResponse
+	10, // 61: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
+	14, // 62: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
+	13, // 63: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
+	17, // 64: rivulet.rpc.v1.JobManagerService.Report:output_type -> rivulet.rpc.v1.ReportResponse
+	30, // 65: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
+	32, // 66: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
+	34, // 67: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
+	36, // 68: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
+	39, // 69: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
+	41, // 70: rivulet.rpc.v1.TaskManagerService.Ping:output_type -> rivulet.rpc.v1.PingResponse
+	43, // 71: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
+	3,  // 72: rivulet.rpc.v1.ExchangeService.Exchange:output_type -> rivulet.rpc.v1.ExchangeResponse
+	60, // [60:73] is the sub-list for method output_type
+	47, // [47:60] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_rivulet_rpc_v1_rpc_proto_init() }
@@ -3362,10 +3316,17 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 	if File_rivulet_rpc_v1_rpc_proto != nil {
 		return
 	}
-	file_rivulet_rpc_v1_rpc_proto_msgTypes[23].OneofWrappers = []any{
-		(*SourceEventRequest_ReaderRegistered)(nil),
-		(*SourceEventRequest_SplitRequest)(nil),
-		(*SourceEventRequest_Custom)(nil),
+	file_rivulet_rpc_v1_rpc_proto_msgTypes[16].OneofWrappers = []any{
+		(*Report_Update)(nil),
+		(*Report_Ack)(nil),
+		(*Report_Decline)(nil),
+		(*Report_Committed)(nil),
+		(*Report_Source)(nil),
+	}
+	file_rivulet_rpc_v1_rpc_proto_msgTypes[22].OneofWrappers = []any{
+		(*SourceEvent_ReaderRegistered)(nil),
+		(*SourceEvent_SplitRequest)(nil),
+		(*SourceEvent_Custom)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3373,7 +3334,7 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rivulet_rpc_v1_rpc_proto_rawDesc), len(file_rivulet_rpc_v1_rpc_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   47,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -22,15 +22,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	JobManagerService_Leader_FullMethodName            = "/rivulet.rpc.v1.JobManagerService/Leader"
-	JobManagerService_Register_FullMethodName          = "/rivulet.rpc.v1.JobManagerService/Register"
-	JobManagerService_Heartbeat_FullMethodName         = "/rivulet.rpc.v1.JobManagerService/Heartbeat"
-	JobManagerService_Unregister_FullMethodName        = "/rivulet.rpc.v1.JobManagerService/Unregister"
-	JobManagerService_UpdateTask_FullMethodName        = "/rivulet.rpc.v1.JobManagerService/UpdateTask"
-	JobManagerService_AckCheckpoint_FullMethodName     = "/rivulet.rpc.v1.JobManagerService/AckCheckpoint"
-	JobManagerService_DeclineCheckpoint_FullMethodName = "/rivulet.rpc.v1.JobManagerService/DeclineCheckpoint"
-	JobManagerService_ReportCommitted_FullMethodName   = "/rivulet.rpc.v1.JobManagerService/ReportCommitted"
-	JobManagerService_SourceEvent_FullMethodName       = "/rivulet.rpc.v1.JobManagerService/SourceEvent"
+	JobManagerService_Leader_FullMethodName     = "/rivulet.rpc.v1.JobManagerService/Leader"
+	JobManagerService_Register_FullMethodName   = "/rivulet.rpc.v1.JobManagerService/Register"
+	JobManagerService_Heartbeat_FullMethodName  = "/rivulet.rpc.v1.JobManagerService/Heartbeat"
+	JobManagerService_Unregister_FullMethodName = "/rivulet.rpc.v1.JobManagerService/Unregister"
+	JobManagerService_Report_FullMethodName     = "/rivulet.rpc.v1.JobManagerService/Report"
 )
 
 // JobManagerServiceClient is the client API for JobManagerService service.
@@ -47,16 +43,8 @@ type JobManagerServiceClient interface {
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
 	// Unregister says that a TaskManager leaves: its tasks have ended.
 	Unregister(ctx context.Context, in *UnregisterRequest, opts ...grpc.CallOption) (*UnregisterResponse, error)
-	// UpdateTask reports a state that a task has entered.
-	UpdateTask(ctx context.Context, in *UpdateTaskRequest, opts ...grpc.CallOption) (*UpdateTaskResponse, error)
-	// AckCheckpoint hands in a task's state for a checkpoint: it is durable.
-	AckCheckpoint(ctx context.Context, in *AckCheckpointRequest, opts ...grpc.CallOption) (*AckCheckpointResponse, error)
-	// DeclineCheckpoint says that a task cannot take part in a checkpoint.
-	DeclineCheckpoint(ctx context.Context, in *DeclineCheckpointRequest, opts ...grpc.CallOption) (*DeclineCheckpointResponse, error)
-	// ReportCommitted says that a subtask has committed all it had prepared up to a checkpoint.
-	ReportCommitted(ctx context.Context, in *ReportCommittedRequest, opts ...grpc.CallOption) (*ReportCommittedResponse, error)
-	// SourceEvent carries a reader's word to its enumerator.
-	SourceEvent(ctx context.Context, in *SourceEventRequest, opts ...grpc.CallOption) (*SourceEventResponse, error)
+	// Report hands in what tasks say, in the order they said it.
+	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error)
 }
 
 type jobManagerServiceClient struct {
@@ -107,50 +95,10 @@ func (c *jobManagerServiceClient) Unregister(ctx context.Context, in *Unregister
 	return out, nil
 }
 
-func (c *jobManagerServiceClient) UpdateTask(ctx context.Context, in *UpdateTaskRequest, opts ...grpc.CallOption) (*UpdateTaskResponse, error) {
+func (c *jobManagerServiceClient) Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(UpdateTaskResponse)
-	err := c.cc.Invoke(ctx, JobManagerService_UpdateTask_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *jobManagerServiceClient) AckCheckpoint(ctx context.Context, in *AckCheckpointRequest, opts ...grpc.CallOption) (*AckCheckpointResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(AckCheckpointResponse)
-	err := c.cc.Invoke(ctx, JobManagerService_AckCheckpoint_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *jobManagerServiceClient) DeclineCheckpoint(ctx context.Context, in *DeclineCheckpointRequest, opts ...grpc.CallOption) (*DeclineCheckpointResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(DeclineCheckpointResponse)
-	err := c.cc.Invoke(ctx, JobManagerService_DeclineCheckpoint_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *jobManagerServiceClient) ReportCommitted(ctx context.Context, in *ReportCommittedRequest, opts ...grpc.CallOption) (*ReportCommittedResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ReportCommittedResponse)
-	err := c.cc.Invoke(ctx, JobManagerService_ReportCommitted_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *jobManagerServiceClient) SourceEvent(ctx context.Context, in *SourceEventRequest, opts ...grpc.CallOption) (*SourceEventResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(SourceEventResponse)
-	err := c.cc.Invoke(ctx, JobManagerService_SourceEvent_FullMethodName, in, out, cOpts...)
+	out := new(ReportResponse)
+	err := c.cc.Invoke(ctx, JobManagerService_Report_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -171,16 +119,8 @@ type JobManagerServiceServer interface {
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
 	// Unregister says that a TaskManager leaves: its tasks have ended.
 	Unregister(context.Context, *UnregisterRequest) (*UnregisterResponse, error)
-	// UpdateTask reports a state that a task has entered.
-	UpdateTask(context.Context, *UpdateTaskRequest) (*UpdateTaskResponse, error)
-	// AckCheckpoint hands in a task's state for a checkpoint: it is durable.
-	AckCheckpoint(context.Context, *AckCheckpointRequest) (*AckCheckpointResponse, error)
-	// DeclineCheckpoint says that a task cannot take part in a checkpoint.
-	DeclineCheckpoint(context.Context, *DeclineCheckpointRequest) (*DeclineCheckpointResponse, error)
-	// ReportCommitted says that a subtask has committed all it had prepared up to a checkpoint.
-	ReportCommitted(context.Context, *ReportCommittedRequest) (*ReportCommittedResponse, error)
-	// SourceEvent carries a reader's word to its enumerator.
-	SourceEvent(context.Context, *SourceEventRequest) (*SourceEventResponse, error)
+	// Report hands in what tasks say, in the order they said it.
+	Report(context.Context, *ReportRequest) (*ReportResponse, error)
 	mustEmbedUnimplementedJobManagerServiceServer()
 }
 
@@ -203,20 +143,8 @@ func (UnimplementedJobManagerServiceServer) Heartbeat(context.Context, *Heartbea
 func (UnimplementedJobManagerServiceServer) Unregister(context.Context, *UnregisterRequest) (*UnregisterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Unregister not implemented")
 }
-func (UnimplementedJobManagerServiceServer) UpdateTask(context.Context, *UpdateTaskRequest) (*UpdateTaskResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method UpdateTask not implemented")
-}
-func (UnimplementedJobManagerServiceServer) AckCheckpoint(context.Context, *AckCheckpointRequest) (*AckCheckpointResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method AckCheckpoint not implemented")
-}
-func (UnimplementedJobManagerServiceServer) DeclineCheckpoint(context.Context, *DeclineCheckpointRequest) (*DeclineCheckpointResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method DeclineCheckpoint not implemented")
-}
-func (UnimplementedJobManagerServiceServer) ReportCommitted(context.Context, *ReportCommittedRequest) (*ReportCommittedResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method ReportCommitted not implemented")
-}
-func (UnimplementedJobManagerServiceServer) SourceEvent(context.Context, *SourceEventRequest) (*SourceEventResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method SourceEvent not implemented")
+func (UnimplementedJobManagerServiceServer) Report(context.Context, *ReportRequest) (*ReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Report not implemented")
 }
 func (UnimplementedJobManagerServiceServer) mustEmbedUnimplementedJobManagerServiceServer() {}
 func (UnimplementedJobManagerServiceServer) testEmbeddedByValue()                           {}
@@ -311,92 +239,20 @@ func _JobManagerService_Unregister_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
-func _JobManagerService_UpdateTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(UpdateTaskRequest)
+func _JobManagerService_Report_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(JobManagerServiceServer).UpdateTask(ctx, in)
+		return srv.(JobManagerServiceServer).Report(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: JobManagerService_UpdateTask_FullMethodName,
+		FullMethod: JobManagerService_Report_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(JobManagerServiceServer).UpdateTask(ctx, req.(*UpdateTaskRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _JobManagerService_AckCheckpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(AckCheckpointRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(JobManagerServiceServer).AckCheckpoint(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: JobManagerService_AckCheckpoint_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(JobManagerServiceServer).AckCheckpoint(ctx, req.(*AckCheckpointRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _JobManagerService_DeclineCheckpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(DeclineCheckpointRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(JobManagerServiceServer).DeclineCheckpoint(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: JobManagerService_DeclineCheckpoint_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(JobManagerServiceServer).DeclineCheckpoint(ctx, req.(*DeclineCheckpointRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _JobManagerService_ReportCommitted_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ReportCommittedRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(JobManagerServiceServer).ReportCommitted(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: JobManagerService_ReportCommitted_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(JobManagerServiceServer).ReportCommitted(ctx, req.(*ReportCommittedRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _JobManagerService_SourceEvent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(SourceEventRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(JobManagerServiceServer).SourceEvent(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: JobManagerService_SourceEvent_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(JobManagerServiceServer).SourceEvent(ctx, req.(*SourceEventRequest))
+		return srv.(JobManagerServiceServer).Report(ctx, req.(*ReportRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -425,24 +281,8 @@ var JobManagerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _JobManagerService_Unregister_Handler,
 		},
 		{
-			MethodName: "UpdateTask",
-			Handler:    _JobManagerService_UpdateTask_Handler,
-		},
-		{
-			MethodName: "AckCheckpoint",
-			Handler:    _JobManagerService_AckCheckpoint_Handler,
-		},
-		{
-			MethodName: "DeclineCheckpoint",
-			Handler:    _JobManagerService_DeclineCheckpoint_Handler,
-		},
-		{
-			MethodName: "ReportCommitted",
-			Handler:    _JobManagerService_ReportCommitted_Handler,
-		},
-		{
-			MethodName: "SourceEvent",
-			Handler:    _JobManagerService_SourceEvent_Handler,
+			MethodName: "Report",
+			Handler:    _JobManagerService_Report_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
@@ -467,7 +307,7 @@ const (
 type TaskManagerServiceClient interface {
 	// Deploy starts tasks; one call carries all of a job that go to this TaskManager.
 	Deploy(ctx context.Context, in *DeployRequest, opts ...grpc.CallOption) (*DeployResponse, error)
-	// CancelTasks cancels tasks; each answers with UpdateTask when it has ended.
+	// CancelTasks cancels tasks; each reports when it has ended.
 	CancelTasks(ctx context.Context, in *CancelTasksRequest, opts ...grpc.CallOption) (*CancelTasksResponse, error)
 	// TriggerCheckpoint starts a checkpoint at tasks that have no running producer.
 	TriggerCheckpoint(ctx context.Context, in *TriggerCheckpointRequest, opts ...grpc.CallOption) (*TriggerCheckpointResponse, error)
@@ -567,7 +407,7 @@ func (c *taskManagerServiceClient) FetchMetrics(ctx context.Context, in *FetchMe
 type TaskManagerServiceServer interface {
 	// Deploy starts tasks; one call carries all of a job that go to this TaskManager.
 	Deploy(context.Context, *DeployRequest) (*DeployResponse, error)
-	// CancelTasks cancels tasks; each answers with UpdateTask when it has ended.
+	// CancelTasks cancels tasks; each reports when it has ended.
 	CancelTasks(context.Context, *CancelTasksRequest) (*CancelTasksResponse, error)
 	// TriggerCheckpoint starts a checkpoint at tasks that have no running producer.
 	TriggerCheckpoint(context.Context, *TriggerCheckpointRequest) (*TriggerCheckpointResponse, error)
