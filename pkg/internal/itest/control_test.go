@@ -148,27 +148,6 @@ func TestPartition(t *testing.T) {
 	}
 }
 
-// TestResets is B8: all connections are reset again and again. The control plane repeats its calls, the data plane restarts by the strategy.
-func TestResets(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		j, p := exactly(t, w, "restart-strategy.type", "fixed-delay", "restart-strategy.fixed-delay.attempts", "100", "restart-strategy.fixed-delay.delay", "10 ms")
-		r := newRig(t)
-		r.taskManager("tm-1", p, func(cfg *taskmanager.Config) { cfg.Slots = 1 })
-		r.taskManager("tm-2", p, func(cfg *taskmanager.Config) { cfg.Slots = 1 })
-		id := r.submit(p)
-		for range 4 {
-			r.until(id, 30*time.Second, "running or done", func(d *jobmanager.JobDetails) bool { return hasEnded(d) || allRun(0)(d) })
-			time.Sleep(100 * time.Millisecond)
-			r.net.reset()
-		}
-		r.finish(id, w, j)
-		if n := len(r.jm.TaskManagers()); n != 2 {
-			t.Errorf("%d TaskManagers are left", n)
-		}
-	})
-}
-
 // TestTaskManagerLeaves is A7: a TaskManager that is told to end says so, and its tasks run elsewhere within 2 s. The strategy, which allows no failure, does not count it.
 func TestTaskManagerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -196,13 +196,12 @@ type links struct {
 	// call, if it is set, stands around calls.
 	call func(ctx context.Context, from, to, method string, invoke func(context.Context) error) error
 
-	mu    sync.Mutex
-	cuts  map[[2]string]chan struct{} // closed when healed
-	conns map[*gated]bool
+	mu   sync.Mutex
+	cuts map[[2]string]chan struct{} // closed when healed
 }
 
 func newLinks() *links {
-	return &links{memory: grpcrpc.NewMemory(), cuts: map[[2]string]chan struct{}{}, conns: map[*gated]bool{}}
+	return &links{memory: grpcrpc.NewMemory(), cuts: map[[2]string]chan struct{}{}}
 }
 
 // cut stops what goes from one to another.
@@ -222,19 +221,6 @@ func (l *links) heal() {
 		close(c)
 	}
 	clear(l.cuts)
-}
-
-// reset ends all connections.
-func (l *links) reset() {
-	l.mu.Lock()
-	var all []*gated
-	for c := range l.conns {
-		all = append(all, c)
-	}
-	l.mu.Unlock()
-	for _, c := range all {
-		_ = c.Close()
-	}
 }
 
 func (l *links) wait(from, to string, closed <-chan struct{}) error {
@@ -273,11 +259,7 @@ func (s *side) Dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &gated{Conn: c, side: s, to: address, closed: make(chan struct{})}
-	s.links.mu.Lock()
-	s.links.conns[g] = true
-	s.links.mu.Unlock()
-	return g, nil
+	return &gated{Conn: c, side: s, to: address, closed: make(chan struct{})}, nil
 }
 
 func (s *side) Call(ctx context.Context, address, method string, invoke func(context.Context) error) error {
@@ -309,11 +291,6 @@ func (g *gated) Read(p []byte) (int, error) {
 }
 
 func (g *gated) Close() error {
-	g.once.Do(func() {
-		close(g.closed)
-		g.side.links.mu.Lock()
-		delete(g.side.links.conns, g)
-		g.side.links.mu.Unlock()
-	})
+	g.once.Do(func() { close(g.closed) })
 	return g.Conn.Close()
 }
