@@ -54,6 +54,7 @@ type Coordinator struct {
 	cfg      Config
 	vertices []*vertex
 	tasks    []*task // of all vertices, in the order of the graph
+	places   map[Subtask]*task
 	sources  []base.OperatorID
 
 	active   bool // between Start and Stop
@@ -160,7 +161,7 @@ func New(graph *planv1.JobGraph, cfg Config) *Coordinator {
 	cfg.Timeout = cmp.Or(cfg.Timeout, 10*time.Minute)
 	c := &Coordinator{
 		cfg: cfg, next: cfg.NextID, ledger: cfg.Ledger, requests: map[string]bool{}, aborted: map[base.CheckpointID]*pending{},
-		uncommitted: map[Subtask][]base.CheckpointID{}, files: files{refs: map[string]int{}, deleted: map[string]bool{}},
+		places: map[Subtask]*task{}, uncommitted: map[Subtask][]base.CheckpointID{}, files: files{refs: map[string]int{}, deleted: map[string]bool{}},
 	}
 	c.stats.max = cfg.History
 	byID := map[string]*vertex{}
@@ -172,6 +173,7 @@ func New(graph *planv1.JobGraph, cfg Config) *Coordinator {
 			t := &task{v: v, id: base.SubtaskID{Job: cfg.Job, Vertex: base.VertexID(pv.GetId()), Index: int(i)}}
 			v.tasks = append(v.tasks, t)
 			c.tasks = append(c.tasks, t)
+			c.places[Subtask{t.id.Vertex, t.id.Index}] = t
 		}
 		for _, op := range pv.GetOperators() {
 			if op.GetKind() == planv1.Kind_KIND_SOURCE {
@@ -284,15 +286,13 @@ func (c *Coordinator) stop(now time.Time) {
 
 // task notes a task's state. A task that goes away takes the checkpoints with it that wait for its part.
 func (c *Coordinator) task(e Task, now time.Time) {
-	for _, t := range c.tasks {
-		if t.id.Vertex != e.ID.Vertex || t.id.Index != e.ID.Index || t.id.Attempt > e.ID.Attempt {
-			continue
-		}
-		old := t.id
-		t.id, t.state = e.ID, e.State
-		if e.State == rpcv1.TaskState_TASK_STATE_RUNNING {
-			break
-		}
+	t := c.places[Subtask{e.ID.Vertex, e.ID.Index}]
+	if t == nil || t.id.Attempt > e.ID.Attempt {
+		return
+	}
+	old := t.id
+	t.id, t.state = e.ID, e.State
+	if e.State != rpcv1.TaskState_TASK_STATE_RUNNING {
 		for _, p := range slices.Clone(c.pending) {
 			if p.waiting[old] && p.phase <= collectAcks {
 				c.fail(p, fmt.Sprintf("%s is %s without having taken part", c.describe(old), strings.TrimPrefix(e.State.String(), "TASK_STATE_")), false, now)

@@ -39,6 +39,8 @@ type Job struct {
 	tasks    []*task // of all vertices, in the order of the graph
 	byVertex map[base.VertexID]*vertex
 	required int
+	// alive counts the tasks that have not ended, finished those that FINISHED, ending those that have to end before a restart: no event looks at all tasks to know.
+	alive, finished, ending int
 
 	slots      int
 	unfit      []string // what is to be said of TaskManagers that offer none
@@ -94,7 +96,8 @@ func New(graph *planv1.JobGraph, cfg Config, now time.Time) (*Job, error) {
 		}
 		for i := range v.parallelism {
 			t := &task{v: v, Subtask: Subtask{ID: base.SubtaskID{Job: cfg.Job, Vertex: v.id, Index: i}}}
-			t.enter(TaskCreated, now)
+			j.alive++
+			j.enterTask(t, TaskCreated, now)
 			v.tasks = append(v.tasks, t)
 			j.tasks = append(j.tasks, t)
 		}
@@ -113,14 +116,17 @@ func (j *Job) findRegions(edges []*planv1.Edge) error {
 	for i, t := range j.tasks {
 		t.region = i
 	}
-	join := func(a, b *task) {
-		if from, to := max(a.region, b.region), min(a.region, b.region); from != to {
-			for _, t := range j.tasks {
-				if t.region == from {
-					t.region = to
-				}
-			}
+	// A region is known by its first task; until the end, t.region is another task of it, nearer to the first.
+	first := func(t *task) *task {
+		for j.tasks[t.region] != t {
+			t.region = j.tasks[t.region].region
+			t = j.tasks[t.region]
 		}
+		return t
+	}
+	join := func(a, b *task) {
+		a, b = first(a), first(b)
+		a.region, b.region = min(a.region, b.region), min(a.region, b.region)
 	}
 	for _, e := range edges {
 		if len(e.GetSourceVertex()) != 16 || len(e.GetTargetVertex()) != 16 {
@@ -142,6 +148,9 @@ func (j *Job) findRegions(edges []*planv1.Edge) error {
 		for _, t := range dst.tasks {
 			join(src.tasks[0], t)
 		}
+	}
+	for _, t := range j.tasks {
+		t.region = first(t).region
 	}
 	return nil
 }
@@ -199,40 +208,31 @@ func (j *Job) Step(e Event, now time.Time) []Effect {
 func (j *Job) proceed(now time.Time) {
 	switch j.state {
 	case JobRunning:
-		for _, t := range j.tasks {
-			if t.State != TaskFinished {
-				return
-			}
+		if j.finished == len(j.tasks) {
+			j.end(JobFinished, nil, now)
 		}
-		j.end(JobFinished, nil, now)
 	case JobRestarting:
-		var again []*task
-		for _, t := range j.tasks {
-			if t.restarting {
-				if !t.State.Terminal() {
-					return
-				}
-				again = append(again, t)
-			}
-		}
-		if now.Before(j.restartAt) {
+		if j.ending > 0 || now.Before(j.restartAt) {
 			return
 		}
 		j.restarts++
 		j.restartAt = time.Time{}
-		for _, t := range again {
-			t.Subtask = Subtask{ID: t.ID}
+		var again []*task
+		for _, t := range j.tasks {
+			if !t.restarting {
+				continue
+			}
+			again = append(again, t)
+			t.Subtask = Subtask{ID: t.ID, State: t.State}
 			t.ID.Attempt++
 			t.asked, t.restarting = false, false
-			t.enter(TaskCreated, now)
+			j.enterTask(t, TaskCreated, now)
 		}
 		j.enter(JobRunning, now)
 		j.schedule(again, now)
 	case JobFailing, JobCancelling:
-		for _, t := range j.tasks {
-			if !t.State.Terminal() {
-				return
-			}
+		if j.alive > 0 {
+			return
 		}
 		if j.state == JobFailing {
 			j.end(JobFailed, j.cause, now)
@@ -245,7 +245,7 @@ func (j *Job) proceed(now time.Time) {
 // schedule makes tasks wait for slots, or deploys them when there are enough.
 func (j *Job) schedule(tasks []*task, now time.Time) {
 	for _, t := range tasks {
-		t.enter(TaskScheduled, now)
+		j.enterTask(t, TaskScheduled, now)
 	}
 	j.waiting, j.said = true, nil
 	if j.cfg.SlotRequestTimeout > 0 {
@@ -294,7 +294,7 @@ func (j *Job) placed(e Placed, now time.Time) {
 	}
 	t.TaskManager, t.Endpoint = e.TaskManager, e.Endpoint
 	if t.State == TaskScheduled {
-		t.enter(TaskDeploying, now)
+		j.enterTask(t, TaskDeploying, now)
 	}
 }
 
@@ -306,13 +306,13 @@ func (j *Job) update(e TaskUpdate, now time.Time) {
 	switch e.State {
 	case TaskInitializing, TaskRunning:
 		if t.State < e.State { // not while canceling, and never back
-			t.enter(e.State, now)
+			j.enterTask(t, e.State, now)
 		}
 	case TaskFinished:
-		t.enter(TaskFinished, now)
+		j.enterTask(t, TaskFinished, now)
 	case TaskCanceled:
 		if t.State == TaskCanceling || j.state == JobSuspended {
-			t.enter(TaskCanceled, now)
+			j.enterTask(t, TaskCanceled, now)
 			return
 		}
 		j.fail(Failure{Message: "the task was canceled by its TaskManager, not by the job"}, []*task{t}, now)
@@ -333,7 +333,7 @@ func (j *Job) fail(f Failure, tasks []*task, now time.Time) {
 	var fresh []*task // those whose failure is news: not that of a task which is about to be restarted anyway
 	for _, t := range tasks {
 		t.Failure = &f
-		t.enter(TaskFailed, now)
+		j.enterTask(t, TaskFailed, now)
 		if j.state == JobFailing || t.restarting && Classify(f.Class) == VerdictRestart {
 			j.concurrent(f, t)
 		} else {
@@ -418,11 +418,11 @@ func (j *Job) restart(affected []*task, at, now time.Time) {
 	j.waiting, j.deadline = false, time.Time{}
 	for _, t := range j.tasks {
 		if t.State <= TaskScheduled && !t.asked { // waited for slots: waits again after the delay
-			t.restarting = true
+			j.mark(t)
 		}
 	}
 	for _, t := range affected {
-		t.restarting = true
+		j.mark(t)
 	}
 	j.enter(JobRestarting, now)
 	j.cancelTasks(func(t *task) bool { return t.restarting }, now)
@@ -458,10 +458,10 @@ func (j *Job) cancelTasks(which func(*task) bool, now time.Time) {
 		switch {
 		case !which(t) || t.State.Terminal() || t.State == TaskCanceling:
 		case t.asked:
-			t.enter(TaskCanceling, now)
+			j.enterTask(t, TaskCanceling, now)
 			c.Tasks = append(c.Tasks, t.ID)
 		default:
-			t.enter(TaskCanceled, now)
+			j.enterTask(t, TaskCanceled, now)
 		}
 	}
 	if len(c.Tasks) > 0 {
@@ -484,9 +484,31 @@ func (j *Job) enter(s JobState, now time.Time) {
 	j.entered[s] = now
 }
 
-func (t *task) enter(s TaskState, now time.Time) {
+// enterTask changes a task's state, and the counts with it.
+func (j *Job) enterTask(t *task, s TaskState, now time.Time) {
+	count := func(by int) {
+		switch {
+		case !t.State.Terminal():
+			j.alive += by
+			if t.restarting {
+				j.ending += by
+			}
+		case t.State == TaskFinished:
+			j.finished += by
+		}
+	}
+	count(-1)
 	t.State = s
 	t.Entered[s] = now
+	count(+1)
+}
+
+// mark says that a task restarts when it has ended.
+func (j *Job) mark(t *task) {
+	if !t.restarting && !t.State.Terminal() {
+		j.ending++
+	}
+	t.restarting = true
 }
 
 func (j *Job) ended() bool { return j.state.Terminal() || j.state == JobSuspended }

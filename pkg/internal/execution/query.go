@@ -38,6 +38,9 @@ func (j *Job) Subtask(v base.VertexID, index int) (Subtask, bool) {
 	return Subtask{}, false
 }
 
+// Unfinished returns how many tasks have not FINISHED.
+func (j *Job) Unfinished() int { return len(j.tasks) - j.finished }
+
 // AllRunning reports whether every task is RUNNING or has FINISHED.
 func (j *Job) AllRunning() bool {
 	for _, t := range j.tasks {

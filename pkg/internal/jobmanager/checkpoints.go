@@ -251,6 +251,9 @@ func (m *master) askFinal() {
 	if m.coord == nil || m.finalAsked || m.stopped || m.exec.State() != execution.JobRunning {
 		return
 	}
+	if len(m.endOfData) < m.exec.Unfinished() {
+		return // no need to look at each of them
+	}
 	waiting := 0
 	for _, v := range m.exec.Vertices() {
 		for _, s := range v.Subtasks {
