@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -117,6 +121,110 @@ func TestExactlyOnceRealKafka(t *testing.T) {
 	if code := p.Terminate(); code != 0 {
 		t.Errorf("ended by SIGTERM with %d", code)
 	}
+	checkCounts(t, counts, produced)
+}
+
+// TestStoppedAndRestoredElsewhere: a mini is stopped (SIGSTOP) inside a transaction, and its newest retained checkpoint is restored by another one, under another job id, data
+// directory and parallelism. Readers of committed data go on at once; the first one, when it wakes up, fails and says why; the output has every count once, in order.
+func TestStoppedAndRestoredElsewhere(t *testing.T) {
+	broker := realkafka.Start(t)
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker.Bootstrap()), kgo.DefaultProduceTopic("in"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	if _, err := admin.CreateTopics(t.Context(), partitions, 1, nil, "in", "out"); err != nil {
+		t.Fatal(err)
+	}
+	produced := 0
+	produce := func() {
+		for range 20 * realKeys {
+			client.Produce(t.Context(), &kgo.Record{Key: fmt.Appendf(nil, "key-%d", produced%realKeys), Value: fmt.Appendf(nil, "v%d", produced/realKeys+1)}, func(_ *kgo.Record, err error) {
+				if err != nil {
+					t.Errorf("produce: %v", err)
+				}
+			})
+			produced++
+		}
+		if err := client.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func() []string {
+		l, err := admin.ListTransactions(t.Context(), nil, []string{"Ongoing"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.TransactionalIDs()
+	}
+	start := func(dir, parallelism string, args ...string) *program.Process {
+		return program.Start(t, dir, append(args, "--bootstrap", broker.Bootstrap(), "--from", "in", "--to", "out", "--guarantee", "exactly-once",
+			"--rest-address", "off", "-D", "parallelism.default="+parallelism, "-D", "execution.checkpointing.interval=1s")...)
+	}
+
+	dir := t.TempDir()
+	old := start(dir, "2")
+	var begun []string
+	for path := ""; path == "" || len(begun) == 0; { // until it stands inside a transaction, and has a checkpoint
+		produce()
+		for len(open()) == 0 && !old.Ended() {
+			pause(t, 10*time.Millisecond)
+		}
+		old.Pause()
+		if begun, path = open(), newestCheckpoint(t, dir); path == "" || len(begun) == 0 {
+			old.Resume()
+		}
+	}
+	path := newestCheckpoint(t, dir)
+	before := time.Now()
+	there := start(t.TempDir(), "3", "--from-savepoint", path)
+	held := func() bool {
+		return slices.ContainsFunc(open(), func(id string) bool { return slices.Contains(begun, id) })
+	}
+	for held() {
+		if there.Ended() || time.Since(before) > time.Minute {
+			t.Fatalf("readers are held up by %v, %v after the restore of %s began", begun, time.Since(before), path)
+		}
+		pause(t, 10*time.Millisecond)
+	}
+	t.Logf("readers were unblocked %v after the other process was started", time.Since(before))
+	produce()
+	old.Resume()
+	produce()
+	if code := old.Wait(); code == 0 || !strings.Contains(old.Output(), "restored elsewhere") {
+		t.Errorf("the one that woke up ended with %d:\n%s", code, old.Output())
+	}
+	produce()
+	counts := readCommitted(t, broker.Bootstrap(), produced)
+	if code := there.Terminate(); code != 0 {
+		t.Errorf("ended by SIGTERM with %d", code)
+	}
+	checkCounts(t, counts, produced)
+}
+
+// newestCheckpoint finds the complete checkpoint with the largest number under a directory; "" for none.
+func newestCheckpoint(t *testing.T, dir string) (path string) {
+	t.Helper()
+	newest := 0
+	if err := filepath.WalkDir(dir, func(file string, _ fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it was deleted meanwhile
+		}
+		name, found := strings.CutPrefix(filepath.Base(filepath.Dir(file)), "chk-")
+		if n, _ := strconv.Atoi(name); found && filepath.Base(file) == "_metadata" && n > newest {
+			newest, path = n, filepath.Dir(file)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// checkCounts checks that every count is there once, in order, of records that were produced in turns.
+func checkCounts(t *testing.T, counts map[string][]counted, produced int) {
+	t.Helper()
 	for k := range realKeys {
 		key := "key-" + strconv.Itoa(k)
 		got := counts[key]

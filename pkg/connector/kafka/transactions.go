@@ -158,7 +158,7 @@ func (t *transactions) explain(err error) error {
 		if time.Until(x.deadline) < time.Second {
 			return restartable{fmt.Errorf("the broker has aborted transaction %q, whose time was up (%v, TransactionTimeout): no checkpoint was completed in that time: %w", x.id, t.cfg.txnTimeout, err)}
 		}
-		return connector.Permanent(fmt.Errorf("fenced: somebody else writes with transactional id %q; each job needs a TransactionalIDPrefix of its own: %w", x.id, err))
+		return connector.Permanent(fmt.Errorf("fenced: somebody else has taken over transactional id %q: the job was restored elsewhere, or another one has the same TransactionalIDPrefix: %w", x.id, err))
 	}
 	return err
 }
