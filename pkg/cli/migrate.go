@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -205,16 +203,15 @@ func (m *migration) look(ctx context.Context) error {
 
 // arrived returns the id of the job at the target, if it runs there: an earlier run of the command got that far.
 func (m *migration) arrived(ctx context.Context) string {
-	jobs, err := m.to.Jobs(ctx)
+	jobs, err := m.named(ctx, m.to)
 	if err != nil {
 		return "" // the source's state is what is told
 	}
-	for _, j := range jobs {
-		if j.Name == m.job.Name && !j.Ended() {
-			return j.ID
-		}
+	i := slices.IndexFunc(jobs, func(j client.Job) bool { return !j.Ended() })
+	if i < 0 {
+		return ""
 	}
-	return ""
+	return jobs[i].ID
 }
 
 // find finds a program by its name or id.
@@ -230,11 +227,11 @@ func find(programs []client.Program, name string) (client.Program, bool) {
 func (m *migration) checkTarget(ctx context.Context) error {
 	o := &m.c.migrate
 	programs, err := m.to.Programs(ctx)
-	if client.NotFound(err) {
-		return fmt.Errorf("%s runs only the jobs that it was started with: start it there with --from-savepoint, or move the job to a session cluster", m.to.Address())
-	}
 	if err != nil {
 		return err
+	}
+	if len(programs) == 0 {
+		return fmt.Errorf("%s takes in no jobs but those that it was started with: start the job there with --from-savepoint, or start that process with --session", m.to.Address())
 	}
 	p, ok := find(programs, m.program)
 	if !ok {
@@ -299,22 +296,49 @@ func (m *migration) stop(ctx context.Context) error {
 
 // start starts the job from the savepoint, and waits until it runs and has taken a checkpoint. started is false when the server refused it, or did not hear of it.
 func (m *migration) start(ctx context.Context, at *client.Client, program string, parallelism int) (id string, started bool, err error) {
-	raw := make([]byte, 16)
-	_, _ = rand.Read(raw) // crypto/rand.Read never fails
-	id = hex.EncodeToString(raw)
-	m.c.say("Starting it at %s from the savepoint.", at.Address())
-	got, err := at.Run(ctx, program, client.Start{
-		JobID: id, Savepoint: m.savepoint, AllowNonRestoredState: m.c.migrate.lossy, Parallelism: parallelism, Args: m.c.migrate.args,
-	})
+	before, err := m.named(ctx, at)
 	if err != nil {
-		// A refused connection and a refusal say that it has not heard of it; any other failure may be an answer that was lost.
-		var refusal *client.Error
-		return id, !errors.As(err, &refusal) && !errors.Is(err, syscall.ECONNREFUSED), err
+		return "", false, err
 	}
-	if got != "" {
-		id = got
+	m.c.say("Starting it at %s from the savepoint.", at.Address())
+	id, err = at.Run(ctx, program, client.Start{
+		Name: m.job.Name, Savepoint: m.savepoint, AllowNonRestoredState: m.c.migrate.lossy, Parallelism: parallelism, Args: m.c.migrate.args,
+	})
+	var refusal *client.Error
+	if errors.As(err, &refusal) || errors.Is(err, syscall.ECONNREFUSED) {
+		return "", false, err // it has not heard of it, or did not do it
+	}
+	if err != nil { // the answer may be what was lost
+		id, lerr := m.lookFor(ctx, at, before)
+		if lerr != nil {
+			return "", true, fmt.Errorf("%w; %w", err, lerr)
+		}
+		return id, true, m.await(ctx, at, id)
 	}
 	return id, true, m.await(ctx, at, id)
+}
+
+// named returns the jobs of that name.
+func (m *migration) named(ctx context.Context, at *client.Client) ([]client.Job, error) {
+	jobs, err := at.Jobs(ctx)
+	return slices.DeleteFunc(jobs, func(j client.Job) bool { return j.Name != m.job.Name }), err
+}
+
+// lookFor looks for a job that may have been started: one of that name that runs, or that was not there before.
+func (m *migration) lookFor(ctx context.Context, at *client.Client, before []client.Job) (id string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, m.c.migrate.timeout, errors.New("it does not list the job, and may still be starting it"))
+	defer cancel()
+	for {
+		jobs, err := m.named(ctx, at)
+		for _, j := range jobs {
+			if err == nil && (!j.Ended() || !slices.ContainsFunc(before, func(b client.Job) bool { return b.ID == j.ID })) {
+				return j.ID, nil
+			}
+		}
+		if err := client.Pause(ctx, 100*time.Millisecond); err != nil {
+			return "", err
+		}
+	}
 }
 
 // await waits until the job runs and has taken a checkpoint.
@@ -374,8 +398,8 @@ func (m *migration) rollBack(ctx context.Context, id string, started bool, cause
 		committed, err := m.endAt(ctx, id)
 		switch {
 		case err != nil:
-			return fmt.Errorf("job %q has stopped at %s, and whether it runs at %s is not known: %w (%w). It was not started again, so that there are never two: see `list -a` there for job %s; %s",
-				m.job.Name, m.from.Address(), m.to.Address(), cause, err, id, mend)
+			return fmt.Errorf("job %q has stopped at %s, and whether it runs at %s is not known: %w (%w). It was not started again, so that there are never two: see `list -a` there; if it does not run, %s",
+				m.job.Name, m.from.Address(), m.to.Address(), cause, err, mend)
 		case committed:
 			return fmt.Errorf("job %q has stopped at %s, and has stopped at %s after it had taken a checkpoint there (%w): from the savepoint it would write again what it wrote. Start it there from that checkpoint; job %s names it",
 				m.job.Name, m.from.Address(), m.to.Address(), cause, id)
@@ -395,6 +419,9 @@ func (m *migration) rollBack(ctx context.Context, id string, started bool, cause
 
 // endAt sees to it that the job does not run at the target, and reports whether it had taken a checkpoint there. The error says that neither is known.
 func (m *migration) endAt(ctx context.Context, id string) (committed bool, err error) {
+	if id == "" {
+		return false, errors.New("it is not known there")
+	}
 	for {
 		jobs, err := m.to.Jobs(ctx)
 		if err != nil {

@@ -85,7 +85,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		answer(map[string]any{"jobs": list})
 	case r.URL.Path == "/jars" && !s.session:
-		refuse(http.StatusNotFound, "Not found.")
+		answer(map[string]any{"files": []string{}})
 	case r.URL.Path == "/jars":
 		files := []map[string]any{}
 		for _, p := range s.programs {
@@ -108,7 +108,7 @@ func (s *site) start(w http.ResponseWriter, body map[string]any, answer func(any
 		refuse(http.StatusBadRequest, "The savepoint cannot be read.")
 		return
 	}
-	j := &siteJob{id: body["jobId"].(string), name: program, checkpoints: 1}
+	j := &siteJob{id: fmt.Sprintf("%030x%02d", len(s.name), len(s.jobs)), name: body["flinkConfiguration"].(map[string]any)["pipeline.name"].(string), checkpoints: 1}
 	fmt.Fprintf(s.log, "%s: start %s from %v, parallelism %v, arguments %v\n", s.name, program, body["savepointPath"], body["parallelism"], body["programArgsList"])
 	s.jobs = append(s.jobs, j)
 	s.begin(j)
@@ -122,6 +122,10 @@ func (s *site) start(w http.ResponseWriter, body map[string]any, answer func(any
 	case "hangs":
 		j.checkpoints = 0
 	case "loses the answer":
+		panic(http.ErrAbortHandler)
+	case "loses the order":
+		s.jobs = s.jobs[:len(s.jobs)-1]
+		s.running[j.name]--
 		panic(http.ErrAbortHandler)
 	}
 	answer(map[string]any{"jobid": j.id})
@@ -171,7 +175,7 @@ func (s *site) order(r *http.Request, parts []string, body map[string]any, answe
 // TestMigrate moves a job between two clusters, and has things go wrong at one of them.
 //
 //	site NAME [session] [programs=(A,B)] [slots=N] [running=(A,B)] [fault="..."]   makes a site; $NAME is its URL. Its fault is "cannot stop", or, of its next start:
-//	                                                                               "refuses", "fails", "fails later" (after a checkpoint), "hangs", "loses the answer"
+//	                                                                               "refuses", "fails", "fails later" (after a checkpoint), "hangs", "loses the answer", "loses the order"
 //	down NAME                                                                      it is gone
 //	migrate ARGS...                                                                runs the command; its exit code, output and the orders that sites took are written
 func TestMigrate(t *testing.T) {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 )
@@ -13,7 +12,7 @@ type Program struct {
 	Name string `json:"name"`
 }
 
-// Programs lists what the server can run. It is an *Error with status 404 when it runs nothing but what it was started with.
+// Programs lists what the server can run besides what it was started with.
 func (c *Client) Programs(ctx context.Context) ([]Program, error) {
 	var out struct{ Files []Program }
 	err := c.Get(ctx, "/jars", &out)
@@ -22,8 +21,8 @@ func (c *Client) Programs(ctx context.Context) ([]Program, error) {
 
 // Start is how a program is to be run.
 type Start struct {
-	// JobID is the job's, made by the caller: a repetition of it changes nothing. 32 hexadecimal digits.
-	JobID string
+	// Name is the job's name, by which the server knows it; empty for the program's.
+	Name string
 	// Savepoint is the directory to start from, as the server sees it; empty starts without state.
 	Savepoint             string
 	AllowNonRestoredState bool
@@ -33,9 +32,9 @@ type Start struct {
 	Args []string
 }
 
-// Run starts a program as a job and returns the job's id. An error that wraps ErrUnreachable leaves open whether it was started.
+// Run starts a program as a job and returns the job's id. An error that wraps ErrUnreachable leaves open whether it was started: it is not asked for twice.
 func (c *Client) Run(ctx context.Context, program string, s Start) (job string, err error) {
-	body := map[string]any{"jobId": s.JobID, "allowNonRestoredState": s.AllowNonRestoredState}
+	body := map[string]any{"allowNonRestoredState": s.AllowNonRestoredState}
 	if s.Savepoint != "" {
 		body["savepointPath"] = s.Savepoint
 	}
@@ -45,13 +44,11 @@ func (c *Client) Run(ctx context.Context, program string, s Start) (job string, 
 	if len(s.Args) > 0 {
 		body["programArgsList"] = s.Args
 	}
+	if s.Name != "" {
+		body["flinkConfiguration"] = map[string]string{"pipeline.name": s.Name}
+	}
 	var out struct{ JobID string }
 	err = c.do(ctx, http.MethodPost, "/jars/"+url.PathEscape(program)+"/run", body, &out)
-	if errors.Is(err, ErrUnreachable) && ctx.Err() == nil { // the answer may be what was lost
-		if state, serr := c.State(ctx, s.JobID); serr == nil && state != "" {
-			return s.JobID, nil
-		}
-	}
 	return out.JobID, err
 }
 
