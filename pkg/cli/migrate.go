@@ -15,7 +15,7 @@ import (
 
 func init() {
 	k := clientCommand{
-		summary: "move a job to another cluster: stop it with a savepoint, start it there, or else here again", args: "[JOB] [-- ARGUMENTS OF THE JOB]", run: migrate,
+		summary: "move a job to another cluster: stop it with a savepoint, start it there, or else where it was", args: "[JOB] [-- ARGUMENTS OF THE JOB]", run: migrate,
 	}
 	commands["migrate"] = command{summary: k.summary, run: func(ctx context.Context, env commandEnv, args []string) int {
 		var job []string
@@ -42,6 +42,7 @@ type migration struct {
 	savepoint string
 	// program is what runs at the target, back at the source; empty where the source has none.
 	program, back string
+	parallelism   int // at the source, 0 when it is not known
 	outcome       outcome
 }
 
@@ -189,6 +190,15 @@ func (m *migration) look(ctx context.Context) error {
 			return fmt.Errorf("job %q is %s at %s: a job that does not run cannot be stopped with a savepoint", j.Name, j.State, m.from.Address())
 		}
 	}
+	if m.job.ID != "" {
+		d, err := m.from.Job(ctx, m.job.ID)
+		if err != nil {
+			return err
+		}
+		for _, v := range d.Vertices {
+			m.parallelism = max(m.parallelism, v.Parallelism)
+		}
+	}
 	m.program = o.program
 	if m.program == "" {
 		m.program = m.job.Name
@@ -252,14 +262,8 @@ func (m *migration) checkTarget(ctx context.Context) error {
 		}
 	}
 	need := max(o.parallelism, 1)
-	if o.parallelism == 0 && m.job.ID != "" {
-		d, err := m.from.Job(ctx, m.job.ID)
-		if err != nil {
-			return err
-		}
-		for _, v := range d.Vertices {
-			need = max(need, v.Parallelism)
-		}
+	if o.parallelism == 0 {
+		need = max(need, m.parallelism)
 	}
 	total, free, err := m.to.Slots(ctx)
 	if err != nil {
@@ -409,7 +413,7 @@ func (m *migration) rollBack(ctx context.Context, id string, started bool, cause
 		return fmt.Errorf("job %q did not start at %s (%w). It runs nowhere. %s runs only what it is started with: start it there again as before, and it goes on from its savepoint %s; %s",
 			m.job.Name, m.to.Address(), cause, m.from.Address(), m.savepoint, mend)
 	}
-	again, _, err := m.start(context.WithoutCancel(ctx), m.from, m.back, 0)
+	again, _, err := m.start(context.WithoutCancel(ctx), m.from, m.back, m.parallelism)
 	if err != nil {
 		return fmt.Errorf("job %q did not start at %s (%w), and not at %s again, as job %s (%w). See `list -a` there before it is started anywhere; %s", m.job.Name, m.to.Address(), cause, m.from.Address(), again, err, mend)
 	}
