@@ -268,7 +268,7 @@ func TestReferences(t *testing.T) {
 
 // programs are the images that are ours, by the binary they start.
 var programs = map[string]string{
-	"count": "program", "program": "program", "rivulet/mini": "mini", "rivulet/jobmanager": "jobmanager", "rivulet/taskmanager": "taskmanager",
+	"count": "program", "count-ha": "program", "program": "program", "rivulet/mini": "mini", "rivulet/jobmanager": "jobmanager", "rivulet/taskmanager": "taskmanager",
 }
 
 // imageName is an image's name without its tag.

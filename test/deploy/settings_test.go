@@ -1,13 +1,11 @@
 package deploy
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/rivulet-io/rivulet/pkg/config"
-	"sigs.k8s.io/yaml"
 )
 
 // settings returns what -D sets in arguments, in each of its forms: -Dk=v, -D=k=v, -D k=v.
@@ -73,13 +71,9 @@ func within(t *testing.T, name string, args []string, limit int64) {
 // checkConfig checks a config.yaml.
 func checkConfig(t *testing.T, name, text string) {
 	t.Helper()
-	tree := map[string]any{}
-	if err := yaml.UnmarshalStrict([]byte(text), &tree); err != nil || len(tree) == 0 {
-		t.Errorf("%s: config.yaml has %d keys: %v", name, len(tree), err)
-	}
-	var s []config.Setting
-	for k, v := range tree {
-		s = append(s, config.Setting{Key: k, Value: fmt.Sprint(v), Origin: "config.yaml"})
+	s, err := config.Parse([]byte(text), "config.yaml")
+	if err != nil || len(s) == 0 {
+		t.Errorf("%s: config.yaml has %d keys: %v", name, len(s), err)
 	}
 	check(t, name, s)
 }
