@@ -63,6 +63,8 @@ func (h *Host) Submit(ctx context.Context, s Submission) (base.JobID, error) {
 	if err != nil {
 		return base.JobID{}, err
 	}
+	// Whoever names a savepoint means it, whatever a job of that name that has stopped here has left.
+	sub.Restore.Fresh = s.FromSavepoint != ""
 	m := h.remember(sub)
 	id, err := h.jm.Submit(ctx, sub)
 	if errors.Is(err, ErrEnded) {
