@@ -440,10 +440,7 @@ func (l *leader) write(ctx context.Context, key, value string, op clientv3.Op) e
 			return fmt.Errorf("%s was changed at revision %d, by somebody else: %w", key, at, base.ErrFenced)
 		}
 		l.post(s) // the watch may take a while to tell it
-		if s.Leader == 0 && s.Crown == guard {
-			return errLeaseEnded
-		}
-		return fmt.Errorf("revision %d leads, not %d: %w", max(s.Leader, s.Crown), guard, base.ErrFenced)
+		return errGuard
 	})
 	if err != nil && open {
 		rec.known = false
@@ -452,5 +449,6 @@ func (l *leader) write(ctx context.Context, key, value string, op clientv3.Op) e
 	return err
 }
 
-// errLeaseEnded says that a write was not made because the lease had ended, and that nobody has led since: the loop takes the lead again, or loses it.
-var errLeaseEnded = fmt.Errorf("the lease has ended: %w", context.DeadlineExceeded)
+// errGuard says that a write was not made because the key that guarded it is gone. It is made again: the loop finds out whether this process leads still, by a key of
+// another revision, or no more, which ends the wait for that.
+var errGuard = fmt.Errorf("the leader's key has changed: %w", context.DeadlineExceeded)

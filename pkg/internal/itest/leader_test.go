@@ -147,7 +147,7 @@ func (c *candidates) until(what string, ok func() bool) time.Duration {
 		if synctest.Wait(); ok() {
 			return time.Since(began)
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 	c.t.Fatalf("did not happen within a minute: %s", what)
 	return 0

@@ -21,6 +21,9 @@ type Config struct {
 	Suspended time.Duration
 }
 
+// wiped is what ends a reign whose store knows nothing of it.
+const wiped = "the store has lost its data, or is another one"
+
 // AnyCrown is the crown of a Take that begins a new reign.
 const AnyCrown int64 = -1
 
@@ -170,6 +173,10 @@ func (m *Machine) Step(e Event, now time.Time) []Effect {
 		m.see(e)
 	case Found:
 		m.calling, m.taking = false, 0
+		if e.At < m.guard {
+			m.stop(wiped) // it was asked after that: revisions have begun anew
+			return m.eff
+		}
 		m.see(e.Seen)
 		if m.state == campaigning && m.lease != 0 {
 			// A Take that was lost may still arrive: it finds no lease.
@@ -246,10 +253,12 @@ func (m *Machine) look() {
 			m.drop()
 			m.state = waiting
 		}
+	case s.Leader == m.guard:
+		// Ours: either it stands, or its lease has ended, and it goes soon.
 	case s.Leader != 0:
 		m.stop(fmt.Sprintf("another JobManager leads since revision %d", s.Leader))
 	case s.Crown == 0:
-		m.stop("the store has lost its data, or is another one")
+		m.stop(wiped)
 	case s.Crown != m.guard:
 		m.stop(fmt.Sprintf("another JobManager led since revision %d", s.Crown))
 	default:
