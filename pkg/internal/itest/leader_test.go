@@ -110,7 +110,7 @@ func (c *candidates) jobManager(name string, store ha.Election) {
 	jm = jobmanager.New(jobmanager.Config{
 		Network: c.network.of(name), Address: name, Store: store, Storage: c.storage, CheckpointDir: "mem:///checkpoints", Root: "mem:///",
 		HeartbeatInterval: time.Second, HeartbeatTimeout: 3 * time.Second, Metrics: metrics.NewRegistry(), Logger: logs(c.t).With("jm", name),
-		Recover: func(string, []string) (jobmanager.Submission, error) { return submission() },
+		Recover: func(*ha.Job) (jobmanager.Submission, error) { return submission() },
 		Led: func(ctx context.Context) error {
 			s, err := submission()
 			if err != nil {
