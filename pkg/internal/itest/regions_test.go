@@ -213,6 +213,40 @@ func TestSplitsAreReleasedWhenACheckpointFails(t *testing.T) {
 	})
 }
 
+// TestSplitsThatCannotBeSentFailTheJob says that splits which a reader cannot be given are not forgotten: the job fails, and says why.
+func TestSplitsThatCannotBeSentFailTheJob(t *testing.T) {
+	onEach(t, func(t *testing.T, fabric cluster.Fabric) {
+		m := start(t, cluster.MiniConfig{
+			Jobs: []cluster.Job{{Name: "huge", Build: func(env *stream.Env) error {
+				in := stream.From(env, connector.Source[int64](hugeSplit{discovering{total: 2, given: func(string) {}}}), event.NoWatermarks[int64](), stream.UID("in"))
+				stream.To(in, collect.New[int64]().Sink(), stream.UID("out"))
+				return nil
+			}}},
+			Memory: cluster.NewMemory(), Fabric: fabric,
+		})
+		contains(t, m.finish(t), "FAILED", "assign splits", "too large")
+	})
+}
+
+// hugeSplit is a source whose second split is larger than a message may be.
+type hugeSplit struct{ discovering }
+
+func (s hugeSplit) NewEnumerator(ctx connector.EnumeratorContext, b []byte) (connector.Enumerator, error) {
+	e, err := s.discovering.NewEnumerator(ctx, b)
+	return &hugeSplits{e.(*discoverer)}, err
+}
+
+type hugeSplits struct{ *discoverer }
+
+func (e *hugeSplits) Discover(ctx context.Context) error {
+	if e.next == 1 {
+		e.ctx.Assign(0, []connector.Split{{ID: "1", Data: make([]byte, 65<<20)}})
+		e.next++
+		return nil
+	}
+	return e.discoverer.Discover(ctx)
+}
+
 // slowEnumerator takes a while for its snapshot; failingEnumerator fails at once.
 type slowEnumerator struct {
 	discovering

@@ -259,7 +259,13 @@ func (m *master) sendSplits(e *enumerator, subtask int, a assignment) {
 		req.Header = h
 		_, err := c.AssignSplits(ctx, req)
 		return err
-	}, nil)
+	}, func(err error) {
+		switch base.ClassOf(err) {
+		case base.ClassCanceled, base.ClassFenced: // the task has ended, or the TaskManager has left us: what comes of that is told otherwise
+		default:
+			m.globalFailure(err) // nobody would read these splits
+		}
+	})
 }
 
 // sourceEvent takes a reader's word to its enumerator.

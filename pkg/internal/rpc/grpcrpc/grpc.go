@@ -117,6 +117,9 @@ func declassify(ctx context.Context, method string, req, reply any, cc *grpc.Cli
 			return rpc.Error(f)
 		}
 	}
+	if st.Code() == codes.ResourceExhausted { // by gRPC itself, at one of the ends: it would not fit the next time either
+		return base.Permanent(fmt.Errorf("%s: the message is too large, or its answer (%d bytes are the limit): %s", method, maxMessageBytes, st.Message()))
+	}
 	// No handler was reached, or its answer was lost: the call may be repeated.
 	return fmt.Errorf("%s: %w: %s: %s", method, rpc.ErrUnreachable, st.Code(), st.Message())
 }
