@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +19,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
 	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
+	"github.com/rivulet-io/rivulet/pkg/internal/storage"
 	"github.com/rivulet-io/rivulet/pkg/internal/taskmanager"
 	"github.com/rivulet-io/rivulet/pkg/metrics"
 )
@@ -73,11 +76,21 @@ func RunJobManager(ctx context.Context, cfg JobManagerConfig) error {
 	if err != nil {
 		return err
 	}
+	if !at.shared && !onlyHere(cfg.Address) {
+		at.root = storage.LeaderScheme + ":///" // TaskManagers of other machines do not see the directory
+	}
 	h, err := newHost(&cfg, settings, at, network)
 	if err != nil {
 		return err
 	}
 	return h.run(ctx, nil)
+}
+
+// onlyHere reports whether nobody on another machine reaches an address.
+func onlyHere(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // Host is a JobManager with its jobs and what runs beside it: a process of its own, or one with TaskManagers (Mini).
@@ -145,8 +158,8 @@ func newHost(cfg *JobManagerConfig, settings *config.Config, at *place, network 
 		recover = h.recoverJob
 	}
 	h.jm = jobmanager.New(jobmanager.Config{
-		Network: network, Address: cfg.Address, REST: cfg.REST, Listens: listens, Led: h.led, Recover: recover, Store: at.ha, Storage: at.Storage, Root: at.root,
-		CheckpointDir: at.root + "/checkpoints", SavepointDir: at.root + "/savepoints",
+		Network: network, Address: cfg.Address, REST: cfg.REST, Listens: listens, Led: h.led, Recover: recover, Store: at.ha, Storage: at.Storage, Files: at.files, Root: at.root,
+		CheckpointDir: strings.TrimSuffix(at.root, "/") + "/checkpoints", SavepointDir: strings.TrimSuffix(at.root, "/") + "/savepoints",
 		HeartbeatInterval: interval, HeartbeatTimeout: timeout, HeartbeatFailures: failures, KeepResults: keep,
 		Metrics: h.registry, Host: hostname(), Version: Version, Logger: h.log,
 	})
@@ -284,7 +297,7 @@ func (h *Host) runJobs(ctx context.Context) error {
 		id, err := h.jm.Submit(ctx, jobmanager.Submission{
 			Name: j.Name, Program: j.Program, Config: h.cfg.Settings, Args: j.Args,
 			Restore: jobmanager.RestoreOptions{
-				Savepoint: j.FromSavepoint, Claim: j.Claim, AllowNonRestoredState: j.AllowNonRestoredState, AllowDuplicates: j.AllowDuplicates, Fresh: j.Fresh,
+				Savepoint: h.place.own(j.FromSavepoint), Claim: j.Claim, AllowNonRestoredState: j.AllowNonRestoredState, AllowDuplicates: j.AllowDuplicates, Fresh: j.Fresh,
 			},
 		})
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
 	planv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/plan/v1"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
+	"github.com/rivulet-io/rivulet/pkg/internal/storage"
 	"github.com/rivulet-io/rivulet/pkg/internal/taskmanager"
 )
 
@@ -98,6 +99,9 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Fabric == Separate {
+		at.root = storage.LeaderScheme + ":///" // its TaskManagers reach what the JobManager keeps as processes do
+	}
 	network := grpcrpc.NewMemory()
 	h, err := newHost(&JobManagerConfig{
 		Jobs: cfg.Jobs, Programs: cfg.Programs, Settings: cfg.Settings, Address: "jobmanager", MemoryLimit: cfg.MemoryLimit, KeepRunning: cfg.KeepRunning, Services: cfg.Services, Logger: cfg.Logger,
@@ -129,12 +133,15 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 		return nil, err
 	}
 	for i := range max(m.cfg.TaskManagers, 1) {
+		var files *storage.Remote
+		reach := at.Storage
 		if cfg.Fabric == Separate {
-			shared = taskmanager.NewExchange(fabric)
+			shared, files = taskmanager.NewExchange(fabric), new(storage.Remote)
+			reach = at.With(storage.LeaderScheme, files)
 		}
 		m.tms = append(m.tms, taskmanager.New(taskmanager.Config{
 			ID: fmt.Sprintf("mini-%d", i+1), Network: network, JobManagers: []string{"jobmanager"}, Slots: slots,
-			Program: m.program, Storage: at.Storage, Exchange: shared, ChannelBytes: channel, BufferBytes: buffer,
+			Program: m.program, Storage: reach, Files: files, Exchange: shared, ChannelBytes: channel, BufferBytes: buffer,
 			Metrics: m.registry, Host: hostname(), Version: Version, Logger: m.log,
 		}))
 	}

@@ -110,7 +110,7 @@ func (h *Host) build(s Submission, name string) (jobmanager.Submission, error) {
 	}
 	return jobmanager.Submission{
 		Name: job.Name, Program: job.Program, Config: settings, Args: s.Args, Linked: s.Program, Options: s.Options,
-		Restore: jobmanager.RestoreOptions{Savepoint: s.FromSavepoint, Claim: s.Claim, AllowNonRestoredState: s.AllowNonRestoredState},
+		Restore: jobmanager.RestoreOptions{Savepoint: h.place.own(s.FromSavepoint), Claim: s.Claim, AllowNonRestoredState: s.AllowNonRestoredState},
 	}, nil
 }
 

@@ -18,7 +18,10 @@ import (
 type place struct {
 	ha ha.Election
 	*storage.Storage
-	root string // as a URI
+	// files is the directory, as the leader's scheme names what is in it; nil when it is shared.
+	files fs.FS
+	root  string // as a URI, by which TaskManagers reach it
+	dir   string // as a URI of this process; empty when it is shared
 	// memory says that it is in memory, shared that other JobManagers have it too.
 	memory, shared bool
 }
@@ -70,10 +73,19 @@ func openShared(settings *config.Config, log *slog.Logger) (*place, error) {
 	return at, err
 }
 
+// own names what lies in the directory so that TaskManagers reach it.
+func (p *place) own(path string) string {
+	if rest, ok := strings.CutPrefix(jobmanager.URI(path), p.dir+"/"); ok && p.dir != "" {
+		return strings.TrimSuffix(p.root, "/") + "/" + rest
+	}
+	return path
+}
+
 func newPlace(scheme string, fsys fs.FS, dir string, settings *config.Config) *place {
-	schemes := map[string]fs.FS{"file": fs.Local{}}
+	files := fs.Below(fsys, dir)
+	schemes := map[string]fs.FS{"file": fs.Local{}, storage.LeaderScheme: files}
 	schemes[scheme] = fsys
-	return &place{ha: ha.NewFile(fsys, dir), Storage: storage.New(schemes, settings), root: scheme + "://" + dir, memory: scheme == "mem"}
+	return &place{ha: ha.NewFile(fsys, dir), Storage: storage.New(schemes, settings), files: files, root: scheme + "://" + dir, dir: scheme + "://" + dir, memory: scheme == "mem"}
 }
 
 // memoryDir is the data directory in a Memory.

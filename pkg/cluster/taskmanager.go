@@ -138,9 +138,10 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	files := new(storage.Remote)
 	t.tm = taskmanager.New(taskmanager.Config{
 		ID: cmp.Or(id, newID()), Network: network, Address: address, JobManagers: t.cfg.JobManagers, Slots: slots, Program: t.program,
-		Storage:  storage.New(map[string]fs.FS{"file": fs.Local{}}, t.settings),
+		Storage: storage.New(map[string]fs.FS{"file": fs.Local{}, storage.LeaderScheme: files}, t.settings), Files: files,
 		Exchange: taskmanager.NewExchange(exchange.Direct), ChannelBytes: channel, BufferBytes: buffer,
 		Registered: func(jobManager, address string) {
 			t.log.Info("registered", slog.String("peer", jobManager), slog.String("address", address), slog.Int("slots", slots))

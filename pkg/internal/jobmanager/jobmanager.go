@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/config"
+	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
@@ -46,6 +47,8 @@ type Config struct {
 	// Store is where it campaigns and keeps records; Storage where snapshots lie.
 	Store   ha.Election
 	Storage Storage
+	// Files is where the files of jobmanager:// lie, for TaskManagers; nil when there are none.
+	Files fs.FS
 	// Root is the data directory as a URI; what lies below it is recorded relative to it. May be empty.
 	Root string
 	// CheckpointDir is the default of execution.checkpointing.dir, SavepointDir (may be empty) that of .savepoint-dir; URIs.

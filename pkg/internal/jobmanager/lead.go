@@ -46,6 +46,9 @@ func (j *JobManager) Run(ctx context.Context) error {
 		j.cfg.Listens(me.RPC)
 	}
 	server := grpcrpc.NewServer(j, nil)
+	if j.cfg.Files != nil {
+		server.Files(newFiles(j, j.cfg.Files))
+	}
 	defer j.registerMetrics().Close()
 	defer j.pings.Wait() // their TaskManagers are lost by then
 

@@ -50,10 +50,22 @@ func New(schemes map[string]fs.FS, settings *config.Config) *Storage {
 	return &Storage{settings: settings, schemes: maps.Clone(schemes)}
 }
 
-// open splits a URI into its file system and the name in it. Of file:// and mem:// URIs the host is empty; others have one (a bucket), which is the first element of the name.
+// With returns a storage that has another file system for a scheme.
+func (s *Storage) With(scheme string, fsys fs.FS) *Storage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := New(s.schemes, s.settings)
+	if out.schemes == nil {
+		out.schemes = map[string]fs.FS{}
+	}
+	out.schemes[scheme] = fsys
+	return out
+}
+
+// open splits a URI into its file system and the name in it. Of file://, mem:// and jobmanager:// URIs the host is empty; others have one (a bucket), which is the first element of the name.
 func (s *Storage) open(uri string) (fs.FS, string, error) {
 	scheme, rest, ok := strings.Cut(uri, "://")
-	if own := scheme == "file" || scheme == "mem"; !ok || rest == "" || own != strings.HasPrefix(rest, "/") {
+	if own := scheme == "file" || scheme == "mem" || scheme == LeaderScheme; !ok || rest == "" || own != strings.HasPrefix(rest, "/") {
 		return nil, "", base.Permanent(fmt.Errorf("%q is no URI of a directory, such as file:///var/lib/rivulet or s3://bucket/rivulet", uri))
 	}
 	fsys, err := s.system(scheme)

@@ -34,7 +34,7 @@ func (j *jobManagers) close() (err error) {
 	return err
 }
 
-func (j *jobManagers) client(address string) (rpcv1.JobManagerServiceClient, error) {
+func (j *jobManagers) client(address string) (*grpcrpc.Client, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	c := j.clients[address]
@@ -45,7 +45,7 @@ func (j *jobManagers) client(address string) (rpcv1.JobManagerServiceClient, err
 		}
 		j.clients[address] = c
 	}
-	return c.JobManager(), nil
+	return c, nil
 }
 
 // candidate is a JobManager that says that it leads.
@@ -72,11 +72,11 @@ func (j *jobManagers) find(ctx context.Context, within time.Duration) candidate 
 		for _, address := range ask {
 			asked[address] = true
 			wg.Go(func() {
-				jm, err := j.client(address)
+				c, err := j.client(address)
 				if err != nil {
 					return
 				}
-				resp, err := jm.Leader(ctx, &rpcv1.LeaderRequest{})
+				resp, err := c.JobManager().Leader(ctx, &rpcv1.LeaderRequest{})
 				if err != nil {
 					return
 				}

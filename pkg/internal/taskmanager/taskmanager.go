@@ -22,6 +22,7 @@ import (
 	rpcv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/rpc/v1"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
+	"github.com/rivulet-io/rivulet/pkg/internal/storage"
 	"github.com/rivulet-io/rivulet/pkg/internal/task"
 	"github.com/rivulet-io/rivulet/pkg/metrics"
 )
@@ -44,6 +45,8 @@ type Config struct {
 	// Program returns the code of a job, made with the job's own arguments and options; an error refuses the deployment.
 	Program func(job string, args []string, options map[string]string) (task.Program, error)
 	Storage task.Storage
+	// Files, if it is not nil, reaches the files that the leader keeps; it is among Storage's file systems.
+	Files *storage.Remote
 	// Exchange connects the tasks of this process, of which it may be but one TaskManager.
 	Exchange *Exchange
 	// ChannelBytes and BufferBytes are the bounds of a channel, and of what a source or sink holds, in bytes.
@@ -179,10 +182,11 @@ func (t *TaskManager) lead(ctx context.Context, addr net.Addr) error {
 		if n > 0 || len(t.cfg.JobManagers) > 1 {
 			name = cmp.Or(t.jms.find(ctx, askTimeout).address, name)
 		}
-		jm, err := t.jms.client(name)
+		client, err := t.jms.client(name)
 		if err != nil {
 			return fmt.Errorf("task manager %s: %w", t.cfg.ID, err)
 		}
+		jm := client.JobManager()
 		req := &rpcv1.RegisterRequest{
 			Header: rpc.Link{}.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, RpcAddress: addr.String(), DataAddress: addr.String(),
 			Slots: int32(t.cfg.Slots), Version: t.cfg.Version, Protocol: t.cfg.Protocol.Proto(),
@@ -221,6 +225,9 @@ func (t *TaskManager) lead(ctx context.Context, addr net.Addr) error {
 		if t.cfg.Registered != nil {
 			t.cfg.Registered(name, addr.String())
 		}
+		if t.cfg.Files != nil {
+			t.cfg.Files.Attach(client.Files(), linkOf(resp))
+		}
 		if err := t.follow(ctx, jm, resp, asked); ctx.Err() == nil {
 			t.log.Warn("lost the JobManager, its tasks were canceled", slog.String("peer", name), slog.Any("err", err))
 		}
@@ -244,8 +251,7 @@ func wait(ctx context.Context, d time.Duration) {
 func (t *TaskManager) follow(ctx context.Context, jm rpcv1.JobManagerServiceClient, reg *rpcv1.RegisterResponse, asked time.Time) error {
 	interval := time.Duration(reg.GetHeartbeatIntervalMs()) * time.Millisecond
 	timeout := time.Duration(reg.GetHeartbeatTimeoutMs()) * time.Millisecond
-	link := rpc.Link{Epoch: base.Epoch(reg.GetEpoch()), Registration: reg.GetRegistration(), Protocol: reg.GetProtocol()}
-	s := newSession(jm, link, task.NewLease(asked.Add(timeout)), t.log)
+	s := newSession(jm, linkOf(reg), task.NewLease(asked.Add(timeout)), t.log)
 	t.mu.Lock()
 	t.mu.session = s
 	t.mu.Unlock()
@@ -269,6 +275,9 @@ func (t *TaskManager) follow(ctx context.Context, jm rpcv1.JobManagerServiceClie
 		// The leader hears of it before the tasks end: they are moved, they do not fail.
 		t.unregister(ctx, s, true)
 	} else {
+		if t.cfg.Files != nil {
+			t.cfg.Files.Detach() // or a task would wait for what it is writing
+		}
 		// Nobody hears reports any more, and nobody may wait for that.
 		s.close(lost)
 	}
@@ -280,6 +289,10 @@ func (t *TaskManager) follow(ctx context.Context, jm rpcv1.JobManagerServiceClie
 		s.close(lost)
 	}
 	return errors.Join(err, g.Wait())
+}
+
+func linkOf(reg *rpcv1.RegisterResponse) rpc.Link {
+	return rpc.Link{Epoch: base.Epoch(reg.GetEpoch()), Registration: reg.GetRegistration(), Protocol: reg.GetProtocol()}
 }
 
 // unregister says that this process begins to leave, or has left. Not to be heard does no harm: heartbeats end.

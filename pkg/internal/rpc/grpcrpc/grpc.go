@@ -63,6 +63,9 @@ func NewServer(jm rpcv1.JobManagerServiceServer, tm rpcv1.TaskManagerServiceServ
 	return &Server{grpc: s}
 }
 
+// Files adds the service of files, before Serve.
+func (s *Server) Files(f rpcv1.FilesServiceServer) { rpcv1.RegisterFilesServiceServer(s.grpc, f) }
+
 // Serve blocks until Close, or until the listener fails.
 func (s *Server) Serve(l net.Listener) error {
 	err := s.grpc.Serve(l)
@@ -188,6 +191,9 @@ func (c *Client) JobManager() rpcv1.JobManagerServiceClient {
 func (c *Client) TaskManager() rpcv1.TaskManagerServiceClient {
 	return rpcv1.NewTaskManagerServiceClient(c.conn)
 }
+
+// Files returns the service of files at the other end.
+func (c *Client) Files() rpcv1.FilesServiceClient { return rpcv1.NewFilesServiceClient(c.conn) }
 
 // Close ends the connection; calls that are under way fail.
 func (c *Client) Close() error { return c.conn.Close() }
