@@ -37,6 +37,13 @@ func New(address string) *Client {
 	return &Client{base: strings.TrimSuffix(address, "/"), http: &http.Client{Timeout: time.Minute}}
 }
 
+// NewWith is New with the caller's way to the server, such as one with certificates of its own.
+func NewWith(address string, transport http.RoundTripper) *Client {
+	c := New(address)
+	c.http.Transport = transport
+	return c
+}
+
 // Address is the server's URL.
 func (c *Client) Address() string { return c.base }
 

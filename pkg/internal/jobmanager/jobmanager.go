@@ -141,6 +141,8 @@ type JobManager struct {
 	campaign context.Context
 	withdraw context.CancelFunc
 
+	transfers transferring
+
 	mu      sync.Mutex
 	masters map[base.JobID]*master
 	order   []base.JobID

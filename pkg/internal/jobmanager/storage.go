@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/checkpoint"
 	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
@@ -24,6 +25,8 @@ type Storage interface {
 	// WriteLedger records beside the checkpoints of a job that everything prepared up to a checkpoint is committed. ReadLedger returns 0 when there is no record.
 	WriteLedger(ctx context.Context, dir string, upTo base.CheckpointID) error
 	ReadLedger(ctx context.Context, dir string) (base.CheckpointID, error)
+	// Directory returns the file system of a directory, and its name in it.
+	Directory(uri string) (fs.FS, string, error)
 }
 
 // relative returns a path below root as one relative to it, so that the whole can be moved; any other as it is.

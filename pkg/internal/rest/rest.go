@@ -294,6 +294,10 @@ func (s *Server) handler(r route) http.Handler {
 			_, _ = io.WriteString(w, string(t)) // the client may have gone
 			return
 		}
+		if b, ok := body.(piece); ok {
+			writePiece(w, b)
+			return
+		}
 		s.write(w, status, body)
 	})
 }

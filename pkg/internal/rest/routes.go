@@ -121,4 +121,10 @@ var routes = []route{
 	{"GET", "/health/live", (*request).live, ""},
 	{"GET", "/health/ready", (*request).readiness, ""},
 	{"GET", "/debug/goroutines", (*request).goroutines, ""},
+	{"GET", "/savepoint-files", (*request).snapshotFiles, ""},
+	{"GET", "/savepoint-files/content", (*request).snapshotContent, ""},
+	{"PUT", "/savepoint-uploads/{uploadid}", (*request).beginUpload, ""},
+	{"PATCH", "/savepoint-uploads/{uploadid}", (*request).uploadPiece, ""},
+	{"POST", "/savepoint-uploads/{uploadid}", (*request).finishUpload, ""},
+	{"DELETE", "/savepoint-uploads/{uploadid}", (*request).abortUpload, ""},
 }

@@ -27,6 +27,9 @@ func rootsOf(cfg Config) []string {
 	add(cfg.Roots...)
 	chk := config.CheckpointingOf(cfg.Config)
 	add(chk.SavepointDir, chk.Dir)
+	if cfg.JobManager != nil {
+		add(cfg.JobManager.SnapshotDirs())
+	}
 	return out
 }
 

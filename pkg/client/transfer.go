@@ -1,0 +1,165 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// SnapshotFile is a file of a savepoint or checkpoint, named relative to the directory above all its files.
+type SnapshotFile struct {
+	Name string `json:"name"`
+	Size int64  `json:"size"`
+}
+
+// SnapshotFiles lists the files of the savepoint or checkpoint in a directory that the server sees; the last is what makes them a snapshot.
+func (c *Client) SnapshotFiles(ctx context.Context, path string) ([]SnapshotFile, error) {
+	var out struct {
+		Files []SnapshotFile `json:"files"`
+	}
+	err := c.Get(ctx, "/savepoint-files?path="+url.QueryEscape(path), &out)
+	return out.Files, err
+}
+
+// Progress is told how many bytes of how many have been carried.
+type Progress func(done, total int64)
+
+const (
+	// transferPiece is how many bytes a request carries.
+	transferPiece = 1 << 20
+	// checksumHeader has a piece's CRC-32C, in hexadecimal.
+	checksumHeader = "Rivulet-Checksum"
+	// transferAttempts is how often a piece is tried, retryPause what is between two attempts.
+	transferAttempts = 5
+	retryPause       = 500 * time.Millisecond
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// CopySnapshot carries the savepoint or checkpoint in a directory that from sees to the server to, and returns its directory there, from which a job can start: its
+// checksums have been verified. One piece of at most 1 MB is in memory. What an error leaves at the target is deleted there. progress may be nil.
+func CopySnapshot(ctx context.Context, from *Client, path string, to *Client, progress Progress) (string, error) {
+	files, err := from.SnapshotFiles(ctx, path)
+	if err != nil {
+		return "", fmt.Errorf("%s at %s: %w", path, from.base, err)
+	}
+	random := make([]byte, 16)
+	_, _ = rand.Read(random) // crypto/rand.Read never fails
+	upload := "/savepoint-uploads/" + hex.EncodeToString(random)
+	var result struct{ Path string }
+	if err := to.do(ctx, http.MethodPut, upload, nil, &result); err != nil {
+		return "", fmt.Errorf("%s does not take a snapshot in: %w", to.base, err)
+	}
+	err = carry(ctx, from, path, files, to, upload, progress)
+	if err == nil {
+		err = again(ctx, func() error { return to.do(ctx, http.MethodPost, upload, nil, &result) })
+	}
+	if err != nil {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		if aerr := to.do(late, http.MethodDelete, upload, nil, &struct{}{}); aerr != nil {
+			err = errors.Join(err, fmt.Errorf("what was carried of it could not be deleted: %w", aerr))
+		}
+		return "", fmt.Errorf("carry %s from %s to %s: %w", path, from.base, to.base, err)
+	}
+	return result.Path, nil
+}
+
+func carry(ctx context.Context, from *Client, path string, files []SnapshotFile, to *Client, upload string, progress Progress) error {
+	var done, total int64
+	for _, f := range files {
+		total += f.Size
+	}
+	for _, f := range files {
+		for offset := int64(0); offset < f.Size || offset == 0; {
+			b, err := from.piece(ctx, path, f.Name, offset)
+			if err != nil {
+				return fmt.Errorf("%s at byte %d: %w", f.Name, offset, err)
+			}
+			if want := min(transferPiece, f.Size-offset); int64(len(b)) != want {
+				return fmt.Errorf("%s at byte %d: %d bytes were sent, want %d", f.Name, offset, len(b), want)
+			}
+			q := url.Values{"file": {f.Name}, "offset": {strconv.FormatInt(offset, 10)}, "size": {strconv.FormatInt(f.Size, 10)}}
+			err = again(ctx, func() error {
+				_, err := to.bytes(ctx, http.MethodPatch, upload+"?"+q.Encode(), b)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("%s at byte %d: %w", f.Name, offset, err)
+			}
+			offset += int64(len(b))
+			if done += int64(len(b)); progress != nil {
+				progress(done, total)
+			}
+			if f.Size == 0 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// piece asks for a piece of a file, and checks it.
+func (c *Client) piece(ctx context.Context, path, file string, offset int64) (b []byte, err error) {
+	q := url.Values{"path": {path}, "file": {file}, "offset": {strconv.FormatInt(offset, 10)}}
+	err = again(ctx, func() (err error) {
+		b, err = c.bytes(ctx, http.MethodGet, "/savepoint-files/content?"+q.Encode(), nil)
+		return err
+	})
+	return b, err
+}
+
+// again repeats what the server did not answer, or cannot do now.
+func again(ctx context.Context, f func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := f()
+		var refused *Error
+		if err == nil || attempt == transferAttempts || ctx.Err() != nil || errors.As(err, &refused) && refused.Status != http.StatusServiceUnavailable {
+			return err
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// bytes sends bytes or receives some, with their checksum.
+func (c *Client) bytes(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if method != http.MethodGet {
+		req.Header.Set("Content-Type", "application/octet-stream")
+		req.Header.Set(checksumHeader, fmt.Sprintf("%08x", crc32.Checksum(body, castagnoli)))
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.base, err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	b, err := io.ReadAll(io.LimitReader(resp.Body, transferPiece+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, c.base, err)
+	case resp.StatusCode >= http.StatusBadRequest:
+		return nil, &Error{Status: resp.StatusCode, Message: message(resp.Status, b)}
+	case method != http.MethodGet:
+		return nil, nil
+	}
+	if sum := fmt.Sprintf("%08x", crc32.Checksum(b, castagnoli)); sum != resp.Header.Get(checksumHeader) {
+		return nil, fmt.Errorf("%w at %s: a piece was damaged on the way", ErrUnreachable, c.base)
+	}
+	return b, nil
+}
