@@ -45,6 +45,10 @@ test-etcd: ## The tests with a real etcd, which is a module of its own: it is fe
 	@if ! go -C test/etcd mod download >/dev/null 2>&1; then echo "real etcd: skipped, its modules cannot be fetched"; exit 0; fi; \
 	set -x; go -C test/etcd test -mod=mod -vet=all -tags invariants,$(TAGS) ./...
 
+test-s3: ## The tests with a real object store, which is a module of its own: it is fetched and built first
+	@if ! go -C test/s3 mod download >/dev/null 2>&1; then echo "real object store: skipped, its modules cannot be fetched"; exit 0; fi; \
+	set -x; go -C test/s3 test -vet=all -tags invariants,$(TAGS) ./...
+
 test-release: ## The same tests on the code we ship: no invariants, no race detector
 	CGO_ENABLED=0 go test -tags $(TAGS) ./...
 
@@ -90,4 +94,4 @@ check: ## Fail if generated files are stale
 	@before="$$(git diff; git status --porcelain)"; $(MAKE) generate; \
 	if [ "$$before" != "$$(git diff; git status --porcelain)" ]; then echo "generated files were stale: commit what make generate changed"; git status --short; exit 1; fi
 
-.PHONY: help build run test test-release test-deploy test-etcd stress chaos mutants recovery bench lint generate deps check
+.PHONY: help build run test test-release test-deploy test-etcd test-s3 stress chaos mutants recovery bench lint generate deps check

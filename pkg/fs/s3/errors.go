@@ -94,7 +94,7 @@ func (f *FS) explain(op, name string, err error) error {
 		return &iofs.PathError{Op: op, Path: uri(name), Err: iofs.ErrNotExist}
 	case minio.NoSuchBucket, "InvalidBucketName":
 		return what("the bucket %q does not exist at %s: create it, or name another", bucket, store)
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken":
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "XAdminUserNotFound": // the last is versitygw's
 		return what("%s does not accept the credentials: check %s and %s", store, config.S3AccessKey.Name, config.S3SecretKey.Name)
 	case "AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "InvalidRegion", "IllegalLocationConstraintException":
 		region := r.Region

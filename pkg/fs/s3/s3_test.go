@@ -326,3 +326,28 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestStaleList: what a list does not show yet is there all the same, and what it shows no longer is no error. A directory is emptied of what is listed; the rest goes at a later time.
+func TestStaleList(t *testing.T) {
+	store := s3test.New("bucket")
+	f := open(t, store)
+	must(t, fs.WriteFile(f, "/bucket/a/1", []byte("1")))
+	must(t, fs.WriteFile(f, "/bucket/a/2", []byte("2")))
+	store.Freeze("bucket")
+	must(t, f.Remove("/bucket/a/1"))
+	must(t, fs.WriteFile(f, "/bucket/a/3", []byte("3")))
+	stale := true
+	store.Hook = func(op s3test.Op, _ string) s3test.Fault { return s3test.Fault{Stale: stale && op == s3test.List} }
+	if b, err := fs.ReadFile(f, "/bucket/a/3", 10); err != nil || string(b) != "3" {
+		t.Errorf("read %q, %v", b, err)
+	}
+	must(t, f.RemoveAll("/bucket/a"))
+	if d := cmp.Diff([]string{"a/3"}, store.Objects("bucket")); d != "" {
+		t.Error(d)
+	}
+	stale = false
+	must(t, f.RemoveAll("/bucket/a"))
+	if left := store.Objects("bucket"); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
