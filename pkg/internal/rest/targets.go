@@ -19,7 +19,7 @@ func rootsOf(cfg Config) []string {
 	var out []string
 	add := func(dirs ...string) {
 		for _, d := range dirs {
-			if u, err := cleanURI(d); err == nil && !slices.Contains(out, u) {
+			if u, err := cleanURI(d); err == nil && !slices.ContainsFunc(out, func(r string) bool { return u == r || strings.HasPrefix(u, strings.TrimSuffix(r, "/")+"/") }) {
 				out = append(out, u)
 			}
 		}
