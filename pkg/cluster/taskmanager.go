@@ -149,6 +149,8 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		Metrics: t.registry, Host: hostname(), Version: Version, Logger: t.log,
 	})
 	g, ctx := errgroup.WithContext(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	g.Go(func() error {
 		for ctx.Err() == nil {
 			watchMemory(ctx, t.cfg.MemoryLimit, t.registry, func(err error) {
@@ -159,8 +161,6 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	g.Go(func() error {
 		defer stop()
 		return t.tm.Run(ctx)
