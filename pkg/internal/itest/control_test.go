@@ -14,9 +14,11 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/connector/collect"
 	"github.com/rivulet-io/rivulet/pkg/event"
+	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
 	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
 	"github.com/rivulet-io/rivulet/pkg/internal/rpc"
+	"github.com/rivulet-io/rivulet/pkg/internal/storage"
 	"github.com/rivulet-io/rivulet/pkg/internal/taskmanager"
 	"github.com/rivulet-io/rivulet/pkg/stream"
 )
@@ -257,6 +259,47 @@ func TestOtherVersions(t *testing.T) {
 			r.until(id, time.Minute, "the end", hasEnded)
 			contains(t, r.job(id).Err, "needs 2 slots and has 0", "tm-old (release 8.0.0) speaks protocol version 1, this JobManager (release 9.1.0) protocol version 2",
 				"tm-other has another program", "fingerprint "+moves.Graph().GetFingerprint())
+		})
+	}
+}
+
+// TestOtherDirectory: a TaskManager that does not see the checkpoint directory offers the job no slots, and says what to do; the job runs where it is seen, or fails by
+// slot.request.timeout.
+func TestOtherDirectory(t *testing.T) {
+	for _, end := range []string{"one comes that does", "none comes", "no restarts"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			strategy := "none"
+			if end != "no restarts" {
+				strategy = "exponential-delay"
+			}
+			j, p := exactly(t, w, "restart-strategy.type", strategy, "slot.request.timeout", "1 min")
+			r := newRig(t)
+			r.taskManager("tm-far", p, func(cfg *taskmanager.Config) { cfg.Storage = storage.New(map[string]fs.FS{"mem": fs.NewMem()}, nil) })
+			id := r.submit(p)
+			time.Sleep(time.Second)
+			switch d := r.job(id); {
+			case end == "no restarts":
+				if d.State != execution.JobFailed {
+					t.Fatalf("the job is %s", d.State)
+				}
+			case !d.Ended.IsZero() || d.Tasks[execution.TaskScheduled] != d.Total:
+				t.Fatalf("the job is %s, its tasks %v", d.State, d.Tasks)
+			case end == "one comes that does":
+				r.taskManager("tm-near", p, nil)
+				if d := r.finish(id, w, j); d.Restarts != 1 {
+					t.Errorf("%d restarts", d.Restarts)
+				}
+				return
+			default:
+				r.until(id, time.Minute, "could not acquire", func(d *jobmanager.JobDetails) bool {
+					return strings.Contains(fmt.Sprint(d.Exceptions), "needs 2 slots and has 0")
+				})
+				says(t, r.job(id), "task manager tm-far does not see the checkpoint directory mem:///rig/checkpoints/"+id.String())
+				return
+			}
+			contains(t, r.job(id).Err, "task manager tm-far does not see the checkpoint directory mem:///rig/checkpoints/"+id.String(), "file does not exist",
+				"set execution.checkpointing.dir to a directory that all hosts share, or to s3://")
 		})
 	}
 }

@@ -61,6 +61,53 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestDirectoryThatCannotBeWritten: a job does not start when its checkpoint directory is full or cannot be made, says why, and starts when that is over; nothing is left of it.
+func TestDirectoryThatCannotBeWritten(t *testing.T) {
+	for name, bad := range map[string]struct {
+		op  fault.Op
+		err error
+	}{"full": {fault.Write, errFull}, "read-only": {fault.MkdirAll, errors.New("read-only file system")}} {
+		for _, heals := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, " ", heals), func(t *testing.T) {
+				onEach(t, func(t *testing.T, fabric cluster.Fabric) {
+					j := small()
+					w, mem := newWorld(), cluster.NewMemory()
+					d := &disk{onEnd: w.kill}
+					refused, over := 0, false
+					d.fail = func(op fault.Op, name string) error { // under d.mu
+						if op != bad.op || over || !strings.Contains(name, "/checkpoints/") {
+							return nil
+						}
+						refused++
+						over = heals && refused == 3
+						return bad.err
+					}
+					mem.Wrap = d.wrap
+					strategy := "none"
+					if heals {
+						strategy = "exponential-delay"
+					}
+					m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Fabric: fabric, Settings: settings("execution.checkpointing.interval", "10 ms", "restart-strategy.type", strategy)})
+					err := m.finish(t)
+					if !heals {
+						contains(t, err, "the checkpoint directory ", "/checkpoints/", " cannot be used: ", bad.err.Error())
+						return
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					w.check(t, j)
+					for _, f := range d.mem.Files() {
+						if strings.Contains(f, "/checkpoints/") {
+							t.Errorf("%s is left of a job that has finished", f)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestFsyncFails is E4: a checkpoint with a file whose fsync failed is failed for ever, the file is not synced again, and no later checkpoint names it.
 func TestFsyncFails(t *testing.T) {
 	onEach(t, func(t *testing.T, fabric cluster.Fabric) {

@@ -1,6 +1,7 @@
 package jobmanager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,9 @@ func (m *master) proceedDeploy() {
 		started := time.Now()
 		var restored *checkpoint.Restored
 		if err == nil {
+			err = m.markDir(ctx)
+		}
+		if err == nil {
 			restored, err = m.restorePoint(ctx, candidates, ledger, d.Whole)
 		}
 		if err == nil && d.Whole && restored != nil && len(m.committers) > 0 && restored.ID > ledger {
@@ -72,6 +76,19 @@ func (m *master) proceedDeploy() {
 			}
 		})
 	})
+}
+
+// markDir writes the file by which TaskManagers see that the directory of the job's checkpoints is theirs, too, on the io worker. A directory that cannot be written is an error:
+// the job would run without ever completing a checkpoint.
+func (m *master) markDir(ctx context.Context) error {
+	if m.mark == "" {
+		return nil
+	}
+	if err := m.jm.cfg.Storage.Mark(ctx, m.dir, m.mark); err != nil {
+		return fmt.Errorf("the checkpoint directory %s cannot be used: %w", m.dir, err)
+	}
+	m.marked = true
+	return nil
 }
 
 // undeploy forgets tasks that will not be deployed: cancelling them is answered at once.
@@ -165,7 +182,7 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 	for tm, ids := range placed {
 		req := &rpcv1.DeployRequest{
 			JobName: m.sub.Name, Graph: graph, Config: m.settings, CheckpointDir: m.dir, Args: m.sub.Args,
-			Locations: locations,
+			Locations: locations, CheckpointMark: m.mark,
 		}
 		for _, id := range ids {
 			if sub, _ := m.exec.Subtask(id.Vertex, id.Index); sub.ID != id || sub.State != execution.TaskDeploying {
@@ -185,8 +202,8 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 			}
 			req.Header = h
 			resp, err := c.Deploy(ctx, req)
-			if why := resp.GetOtherProgram(); why != "" {
-				m.post(func() { m.otherProgram(tm, why) })
+			if why := cmp.Or(resp.GetOtherProgram(), resp.GetOtherDirectory()); why != "" {
+				m.post(func() { m.unfit(tm, why) })
 			}
 			return err
 		}, func(err error) {

@@ -3,6 +3,7 @@ package jobmanager
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -80,6 +81,9 @@ type master struct {
 	requests  map[string]*Request
 	// later is run after the event at hand.
 	later []func()
+	// mark is the name of the file in dir by which TaskManagers know it, random; empty for a job that takes no checkpoints. marked says that it was written; the io worker's.
+	mark   string
+	marked bool
 	// stopPreparing ends what a deployment waits for: verifying, recovering.
 	stopPreparing context.CancelFunc
 	ended         bool
@@ -136,6 +140,9 @@ func (j *JobManager) newMaster(r *reign, sub Submission, id base.JobID, record *
 	m.history = cmp.Or(history, -1)
 	if m.committers, err = m.newCommitters(); err != nil {
 		return nil, err
+	}
+	if m.chk.Interval > 0 || len(m.committers) > 0 {
+		m.mark = "mark-" + strings.ToLower(rand.Text()[:16])
 	}
 	m.exec, err = execution.New(m.graph, execution.Config{
 		Job: id, Restart: restart, RestartAll: failover == config.FailoverFull || len(m.committers) > 0,
@@ -374,14 +381,19 @@ func (m *master) taskManagerLeaves(tm *taskManager) {
 	m.step(execution.TaskManagerLost{TaskManager: tm.id, Failure: f, Planned: true})
 }
 
-// otherProgram moves the tasks that were to run at a TaskManager which has another program; the job waits for slots of others.
-func (m *master) otherProgram(tm *taskManager, why string) {
-	m.log.Warn("a task manager has another program, the job does without its slots", slog.String("task_manager", tm.id), slog.String("err", why))
+// unfit moves the tasks that were to run at a TaskManager which has another program, or another directory for checkpoints; the job waits for slots of others.
+func (m *master) unfit(tm *taskManager, why string) {
+	m.log.Warn("a task manager cannot run the job, which does without its slots", slog.String("task_manager", tm.id), slog.String("err", why))
 	m.jm.resources.unfit(tm, m.id, why)
 	m.slotsChanged()
 	f := failure(errors.New(why))
 	f.Class = base.ClassRestart
 	m.step(execution.TaskManagerLost{TaskManager: tm.id, Failure: f, Planned: true})
+	for id, at := range m.live {
+		if s, ok := m.exec.Subtask(id.Vertex, id.Index); at == tm && ok && s.ID == id && s.State.Terminal() {
+			delete(m.live, id) // it was not taken: nobody tells of its end
+		}
+	}
 }
 
 // slotsChanged tells the execution how many slots there are.
@@ -504,7 +516,7 @@ func (m *master) end(e execution.JobEnded) {
 				m.discard(checkpoint.Discard{ID: s.ID, Dir: s.Path, Base: s.Base})
 			}
 		}
-		if !retain && len(drop) > 0 {
+		if !retain && (len(drop) > 0 || m.marked) {
 			m.discard(checkpoint.Discard{Dir: m.dir})
 		}
 	})

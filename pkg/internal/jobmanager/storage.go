@@ -22,6 +22,8 @@ type Storage interface {
 	Discard(ctx context.Context, d checkpoint.Discard) error
 	// Sweep deletes what a run that was cut off has left in the directory of a job's checkpoints and none of keep names.
 	Sweep(ctx context.Context, dir string, keep []checkpoint.Snapshot) error
+	// Mark makes sure that a file of that name is in the directory of a job's checkpoints, by which TaskManagers know the directory; Sweep deletes it.
+	Mark(ctx context.Context, dir, name string) error
 	// WriteLedger records beside the checkpoints of a job that everything prepared up to a checkpoint is committed. ReadLedger returns 0 when there is no record.
 	WriteLedger(ctx context.Context, dir string, upTo base.CheckpointID) error
 	ReadLedger(ctx context.Context, dir string) (base.CheckpointID, error)

@@ -268,6 +268,21 @@ func (s *Storage) Sweep(_ context.Context, dir string, keep []checkpoint.Snapsho
 	return errors.Join(errs...)
 }
 
+// Mark makes sure that a file of that name is in the directory of a job's checkpoints. Who opens it there sees the same directory as this process. Sweep deletes it.
+func (s *Storage) Mark(_ context.Context, dir, name string) error {
+	fsys, at, err := s.open(dir)
+	if err != nil {
+		return err
+	}
+	if r, err := fsys.Open(path.Join(at, name)); err == nil {
+		return r.Close()
+	}
+	if err := fsys.MkdirAll(at); err != nil {
+		return err
+	}
+	return fs.WriteFile(fsys, path.Join(at, name), []byte(name+"\n"))
+}
+
 // WriteLedger records beside the checkpoints of a job, in <dir>/<job id>, that everything prepared up to a checkpoint is committed.
 func (s *Storage) WriteLedger(_ context.Context, dir string, upTo base.CheckpointID) error {
 	fsys, name, err := s.open(dir)

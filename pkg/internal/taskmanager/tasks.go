@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -24,11 +25,17 @@ import (
 // errOtherProgram is wrapped when what is to be deployed is not what the code here makes.
 var errOtherProgram = errors.New("has another program")
 
+// errOtherDirectory is wrapped when the JobManager's directory for the job's checkpoints is not what this process sees under that name.
+var errOtherDirectory = errors.New("does not see the checkpoint directory")
+
 // Deploy starts tasks.
 func (t *TaskManager) Deploy(ctx context.Context, r *rpcv1.DeployRequest) (*rpcv1.DeployResponse, error) {
 	err := t.numbered(ctx, r.GetHeader(), func(job base.JobID, s *session) error { return t.deploy(r, job, s) })
-	if errors.Is(err, errOtherProgram) {
+	switch {
+	case errors.Is(err, errOtherProgram):
 		return &rpcv1.DeployResponse{OtherProgram: err.Error()}, nil
+	case errors.Is(err, errOtherDirectory):
+		return &rpcv1.DeployResponse{OtherDirectory: err.Error()}, nil
 	}
 	return &rpcv1.DeployResponse{}, err
 }
@@ -40,6 +47,9 @@ func (t *TaskManager) deploy(r *rpcv1.DeployRequest, job base.JobID, s *session)
 	}
 	if err := sameProgram(r.GetGraph(), program.Graph()); err != nil {
 		return fmt.Errorf("job %q: task manager %s %w: %w", r.GetJobName(), t.cfg.ID, errOtherProgram, err)
+	}
+	if err := t.sees(r.GetCheckpointDir(), r.GetCheckpointMark()); err != nil {
+		return fmt.Errorf("job %q: task manager %s %w", r.GetJobName(), t.cfg.ID, err)
 	}
 	opts, patience, err := t.options(r.GetConfig())
 	if err != nil {
@@ -89,6 +99,24 @@ func (t *TaskManager) deploy(r *rpcv1.DeployRequest, job base.JobID, s *session)
 		t.all.Go(func() { t.run(spec.ID, ta) })
 	}
 	return nil
+}
+
+// sees looks for the file that the JobManager has written in the directory of a job's checkpoints. The error wraps errOtherDirectory when it will not come by itself: what tasks
+// write there no other process would find.
+func (t *TaskManager) sees(dir, mark string) error {
+	if mark == "" {
+		return nil
+	}
+	f, err := t.cfg.Storage.Open(dir + "/" + mark)
+	switch {
+	case err == nil:
+		return f.Close()
+	case errors.Is(err, iofs.ErrNotExist) || errors.Is(err, iofs.ErrPermission) || base.ClassOf(err) == base.ClassPermanent:
+		return fmt.Errorf("%w %s as its JobManager does, which has written %s there: %w; set execution.checkpointing.dir to a directory that all hosts share, or to s3://BUCKET/DIR, "+
+			"or leave it out for the JobManager's own (jobmanager://)", errOtherDirectory, dir, mark, err)
+	default:
+		return fmt.Errorf("cannot read the checkpoint directory %s: %w", dir, err)
+	}
 }
 
 // run runs a task to its end, which it tells by itself.

@@ -1758,9 +1758,12 @@ type DeployRequest struct {
 	// The job's own arguments.
 	Args []string `protobuf:"bytes,7,rep,name=args,proto3" json:"args,omitempty"`
 	// Where all subtasks of the job run.
-	Locations     []*Location `protobuf:"bytes,8,rep,name=locations,proto3" json:"locations,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Locations []*Location `protobuf:"bytes,8,rep,name=locations,proto3" json:"locations,omitempty"`
+	// The name of a file that the JobManager has written in checkpoint_dir: a TaskManager that does not see it has another directory under that name. Empty: none was
+	// written.
+	CheckpointMark string `protobuf:"bytes,9,opt,name=checkpoint_mark,json=checkpointMark,proto3" json:"checkpoint_mark,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeployRequest) Reset() {
@@ -1847,6 +1850,13 @@ func (x *DeployRequest) GetLocations() []*Location {
 		return x.Locations
 	}
 	return nil
+}
+
+func (x *DeployRequest) GetCheckpointMark() string {
+	if x != nil {
+		return x.CheckpointMark
+	}
+	return ""
 }
 
 // TaskDeployment is one subtask to run.
@@ -2124,9 +2134,11 @@ func (x *OperatorRestore) GetFinished() bool {
 type DeployResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The TaskManager has another program, and this says which: none was taken, and none of the job will be.
-	OtherProgram  string `protobuf:"bytes,1,opt,name=other_program,json=otherProgram,proto3" json:"other_program,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OtherProgram string `protobuf:"bytes,1,opt,name=other_program,json=otherProgram,proto3" json:"other_program,omitempty"`
+	// The TaskManager does not see checkpoint_dir as the JobManager does, and this says so: as with other_program.
+	OtherDirectory string `protobuf:"bytes,2,opt,name=other_directory,json=otherDirectory,proto3" json:"other_directory,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeployResponse) Reset() {
@@ -2162,6 +2174,13 @@ func (*DeployResponse) Descriptor() ([]byte, []int) {
 func (x *DeployResponse) GetOtherProgram() string {
 	if x != nil {
 		return x.OtherProgram
+	}
+	return ""
+}
+
+func (x *DeployResponse) GetOtherDirectory() string {
+	if x != nil {
+		return x.OtherDirectory
 	}
 	return ""
 }
@@ -3047,7 +3066,7 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\x11reader_registered\x18\x02 \x01(\bH\x00R\x10readerRegistered\x12%\n" +
 	"\rsplit_request\x18\x03 \x01(\bH\x00R\fsplitRequest\x12\x18\n" +
 	"\x06custom\x18\x04 \x01(\fH\x00R\x06customB\a\n" +
-	"\x05event\"\xb2\x03\n" +
+	"\x05event\"\xdb\x03\n" +
 	"\rDeployRequest\x12.\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x12\x19\n" +
 	"\bjob_name\x18\x02 \x01(\tR\ajobName\x12/\n" +
@@ -3056,7 +3075,8 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\x06config\x18\x05 \x03(\v2).rivulet.rpc.v1.DeployRequest.ConfigEntryR\x06config\x12%\n" +
 	"\x0echeckpoint_dir\x18\x06 \x01(\tR\rcheckpointDir\x12\x12\n" +
 	"\x04args\x18\a \x03(\tR\x04args\x126\n" +
-	"\tlocations\x18\b \x03(\v2\x18.rivulet.rpc.v1.LocationR\tlocations\x1a9\n" +
+	"\tlocations\x18\b \x03(\v2\x18.rivulet.rpc.v1.LocationR\tlocations\x12'\n" +
+	"\x0fcheckpoint_mark\x18\t \x01(\tR\x0echeckpointMark\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x01\n" +
@@ -3080,9 +3100,10 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\x05lists\x18\x03 \x03(\v2\x1e.rivulet.snapshot.v1.ListStateR\x05lists\x12\x1d\n" +
 	"\n" +
 	"key_schema\x18\x04 \x01(\fR\tkeySchema\x12\x1a\n" +
-	"\bfinished\x18\x05 \x01(\bR\bfinished\"5\n" +
+	"\bfinished\x18\x05 \x01(\bR\bfinished\"^\n" +
 	"\x0eDeployResponse\x12#\n" +
-	"\rother_program\x18\x01 \x01(\tR\fotherProgram\"y\n" +
+	"\rother_program\x18\x01 \x01(\tR\fotherProgram\x12'\n" +
+	"\x0fother_directory\x18\x02 \x01(\tR\x0eotherDirectory\"y\n" +
 	"\x12CancelTasksRequest\x12.\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x123\n" +
 	"\bsubtasks\x18\x02 \x03(\v2\x17.rivulet.rpc.v1.SubtaskR\bsubtasks\"\x15\n" +
