@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -43,7 +44,9 @@ type migration struct {
 	// program is what runs at the target, back at the source; empty where the source has none.
 	program, back string
 	parallelism   int // at the source, 0 when it is not known
-	outcome       outcome
+	// release lets the source end, which may end with its job.
+	release func()
+	outcome outcome
 }
 
 // outcome is what --json writes.
@@ -52,6 +55,8 @@ type outcome struct {
 	From      string `json:"from,omitempty"`
 	To        string `json:"to"`
 	Savepoint string `json:"savepoint,omitempty"`
+	// Carried is where the savepoint's files are at the target, when it could not read them where they were.
+	Carried string `json:"carried,omitempty"`
 	// Result is "checked", "migrated", "rolled-back", or "open".
 	Result string `json:"result"`
 	// Running says where the job runs, and as which id; empty when it runs nowhere, or that is not known.
@@ -65,7 +70,7 @@ func migrateFlags(c *call, fs *flag.FlagSet) {
 	fs.StringVar(&c.migrate.to, "to", "", "the REST address of the cluster that is to run it, `URL`; the job's program is linked into it")
 	fs.StringVar(&c.migrate.job, "job", "", "the job's `NAME` or id; it may be left out when there is one job only")
 	fs.StringVar(&c.migrate.program, "program", "", "the program's `NAME` at the target (default: the job's name)")
-	fs.StringVar(&c.migrate.dir, "savepoint-dir", "", "write the savepoint below the directory `DIR`, which the target can read (default: where the source keeps savepoints)")
+	fs.StringVar(&c.migrate.dir, "savepoint-dir", "", "write the savepoint below the directory `DIR` (default: where the source keeps savepoints); its files are carried if the target does not read them there")
 	fs.StringVar(&c.migrate.savepoint, "savepoint", "", "go on with the savepoint at `PATH` of a migration that was interrupted when the job was stopped already")
 	fs.IntVar(&c.migrate.parallelism, "parallelism", 0, "run it with parallelism `N` (default: the target's)")
 	fs.BoolVar(&c.migrate.lossy, "allow-non-restored-state", false, "start although the program has no operator for some of the stored state, which is dropped")
@@ -88,7 +93,7 @@ func migrate(ctx context.Context, c *call) error {
 	if o.to == "" {
 		return fmt.Errorf("%w: --to is missing: where the job is to run", errUsage)
 	}
-	m := &migration{c: c, from: c.rest, to: client.New(o.to)}
+	m := &migration{c: c, from: c.rest, to: client.New(o.to), release: func() {}}
 	if o.from != "" {
 		m.from = client.New(o.from)
 	}
@@ -134,11 +139,24 @@ func (m *migration) run(ctx context.Context) error {
 		return nil
 	}
 	if m.savepoint == "" {
+		release, err := m.from.Hold(ctx)
+		switch {
+		case err == nil:
+			m.release = sync.OnceFunc(release)
+			defer m.release()
+		case !client.NotFound(err): // a server of an older release has no holds
+			return fmt.Errorf("%w; nothing was changed", err)
+		}
 		if err := m.stop(ctx); err != nil {
 			return err
 		}
 	}
-	id, started, err := m.start(ctx, m.to, m.program, o.parallelism)
+	at, err := m.bring(ctx)
+	if err != nil {
+		return m.rollBack(ctx, "", false, err)
+	}
+	m.release()
+	id, started, err := m.start(ctx, m.to, m.program, at, o.parallelism)
 	if err == nil {
 		m.outcome.Result, m.outcome.Running, m.outcome.ID = "migrated", m.to.Address(), id
 		m.c.say("Job %q runs at %s as %s.", m.job.Name, m.to.Address(), id)
@@ -298,15 +316,83 @@ func (m *migration) stop(ctx context.Context) error {
 	return fmt.Errorf("job %q did not stop: %w; it is left at %s, and was not started anywhere else", m.job.Name, err, m.from.Address())
 }
 
-// start starts the job from the savepoint, and waits until it runs and has taken a checkpoint. started is false when the server refused it, or did not hear of it.
-func (m *migration) start(ctx context.Context, at *client.Client, program string, parallelism int) (id string, started bool, err error) {
+// carries is how often the files are carried from the first to the last, when the target has forgotten what it has of them or nobody answers.
+const carries = 3
+
+// bring returns where the target finds the savepoint. It carries its files there unless the target reads the same ones.
+func (m *migration) bring(ctx context.Context) (string, error) {
+	reads, err := m.reads(ctx)
+	if err != nil {
+		return "", err
+	}
+	if reads {
+		return m.savepoint, nil
+	}
+	m.c.say("%s does not read the savepoint there: carrying its files.", m.to.Address())
+	w := m.c.waiting("carrying")
+	defer w.end()
+	for n := 1; ; n++ {
+		var bytes int64
+		events := time.Now()
+		at, err := client.CopySnapshot(ctx, m.from, m.savepoint, m.to, func(done, total int64) {
+			bytes = total
+			w.tick(fmt.Sprintf("%s of %s", bytesOf(done), bytesOf(total)))
+			if now := time.Now(); m.c.json && (done == total || now.After(events)) {
+				events = now.Add(drawInterval)
+				fmt.Fprintf(w.console, `{"event":"carrying","done":%d,"total":%d}`+"\n", done, total)
+			}
+		})
+		if err == nil {
+			w.end()
+			m.outcome.Carried = at
+			m.c.say("Carried: %s in %s", bytesOf(bytes), at)
+			return at, nil
+		}
+		if n == carries || ctx.Err() != nil || !errors.Is(err, client.ErrUnreachable) && !client.NotFound(err) {
+			return "", err
+		}
+		if err := client.Pause(ctx, time.Second); err != nil {
+			return "", err
+		}
+	}
+}
+
+// reads reports whether a job can start at the target from the savepoint where it is: what lies there for the target is what lies there for the source. One that was named
+// and that the source does not have is the target's to find.
+func (m *migration) reads(ctx context.Context) (bool, error) {
+	var refusal *client.Error
+	named := m.c.migrate.savepoint != ""
+	if strings.HasPrefix(m.savepoint, "jobmanager:") && !named {
+		return false, nil // each cluster has its own
+	}
+	have, err := m.from.SnapshotIdentity(ctx, m.savepoint)
+	switch {
+	case named && (errors.Is(err, client.ErrUnreachable) || errors.As(err, &refusal)):
+		return true, nil
+	case errors.As(err, &refusal):
+		return false, nil // it may hand it out all the same
+	case err != nil:
+		return false, err
+	}
+	if strings.HasPrefix(m.savepoint, "jobmanager:") {
+		return false, nil
+	}
+	sees, err := m.to.SnapshotIdentity(ctx, m.savepoint)
+	if errors.As(err, &refusal) {
+		return false, nil
+	}
+	return err == nil && sees == have, err
+}
+
+// start starts the job from the savepoint, which is where the server finds it, and waits until it runs and has taken a checkpoint. started is false when the server refused it, or did not hear of it.
+func (m *migration) start(ctx context.Context, at *client.Client, program, savepoint string, parallelism int) (id string, started bool, err error) {
 	before, err := m.named(ctx, at)
 	if err != nil {
 		return "", false, err
 	}
 	m.c.say("Starting it at %s from the savepoint.", at.Address())
 	id, err = at.Run(ctx, program, client.Start{
-		Name: m.job.Name, Savepoint: m.savepoint, AllowNonRestoredState: m.c.migrate.lossy, Parallelism: parallelism, Args: m.c.migrate.args,
+		Name: m.job.Name, Savepoint: savepoint, AllowNonRestoredState: m.c.migrate.lossy, Parallelism: parallelism, Args: m.c.migrate.args,
 	})
 	var refusal *client.Error
 	if errors.As(err, &refusal) || errors.Is(err, syscall.ECONNREFUSED) {
@@ -413,7 +499,7 @@ func (m *migration) rollBack(ctx context.Context, id string, started bool, cause
 		return fmt.Errorf("job %q did not start at %s (%w). It runs nowhere. %s runs only what it is started with: start it there again as before, and it goes on from its savepoint %s; %s",
 			m.job.Name, m.to.Address(), cause, m.from.Address(), m.savepoint, mend)
 	}
-	again, _, err := m.start(context.WithoutCancel(ctx), m.from, m.back, m.parallelism)
+	again, _, err := m.start(context.WithoutCancel(ctx), m.from, m.back, m.savepoint, m.parallelism)
 	if err != nil {
 		return fmt.Errorf("job %q did not start at %s (%w), and not at %s again, as job %s (%w). See `list -a` there before it is started anywhere; %s", m.job.Name, m.to.Address(), cause, m.from.Address(), again, err, mend)
 	}

@@ -8,8 +8,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -271,9 +269,8 @@ type Trigger struct {
 }
 
 func (c *Client) trigger(ctx context.Context, path, poll string, body map[string]any) (Trigger, error) {
-	id := make([]byte, 16)
-	_, _ = rand.Read(id) // crypto/rand.Read never fails
-	body["triggerId"] = hex.EncodeToString(id)
+	id := randomID()
+	body["triggerId"] = id
 	var out struct {
 		ID string `json:"request-id"`
 	}

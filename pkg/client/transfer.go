@@ -30,6 +30,51 @@ func (c *Client) SnapshotFiles(ctx context.Context, path string) ([]SnapshotFile
 	return out.Files, err
 }
 
+// SnapshotIdentity is the same at two servers when a directory has the same savepoint or checkpoint for both. An *Error says that there is none from which the server
+// could start a job.
+func (c *Client) SnapshotIdentity(ctx context.Context, path string) (string, error) {
+	var out struct{ Identity string }
+	err := again(ctx, func() error { return c.Get(ctx, "/savepoint-files/identity?path="+url.QueryEscape(path), &out) })
+	if err == nil && out.Identity == "" {
+		err = fmt.Errorf("%s answers no identity of %s", c.base, path)
+	}
+	return out.Identity, err
+}
+
+// holdInterval is how often a hold is repeated, well before the server forgets it.
+const holdInterval = 4 * time.Second
+
+// Hold keeps the server from ending with its last job until release is called, or the caller dies: its savepoint's files can be fetched meanwhile. It ends all the same
+// when it is told to.
+func (c *Client) Hold(ctx context.Context) (release func(), err error) {
+	at := "/savepoint-holds/" + randomID()
+	if err := c.do(ctx, http.MethodPut, at, nil, &struct{}{}); err != nil {
+		return nil, err
+	}
+	repeat, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for Pause(repeat, holdInterval) == nil {
+			_ = c.do(repeat, http.MethodPut, at, nil, &struct{}{}) // the next may succeed
+		}
+	}()
+	return func() {
+		stop()
+		<-done
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), holdInterval)
+		defer cancel()
+		_ = c.do(late, http.MethodDelete, at, nil, &struct{}{}) // it ends by itself
+	}, nil
+}
+
+// randomID is one that a request is known by.
+func randomID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // crypto/rand.Read never fails
+	return hex.EncodeToString(b)
+}
+
 // Progress is told how many bytes of how many have been carried.
 type Progress func(done, total int64)
 
@@ -52,9 +97,7 @@ func CopySnapshot(ctx context.Context, from *Client, path string, to *Client, pr
 	if err != nil {
 		return "", fmt.Errorf("%s at %s: %w", path, from.base, err)
 	}
-	random := make([]byte, 16)
-	_, _ = rand.Read(random) // crypto/rand.Read never fails
-	upload := "/savepoint-uploads/" + hex.EncodeToString(random)
+	upload := "/savepoint-uploads/" + randomID()
 	var result struct{ Path string }
 	if err := to.do(ctx, http.MethodPut, upload, nil, &result); err != nil {
 		return "", fmt.Errorf("%s does not take a snapshot in: %w", to.base, err)

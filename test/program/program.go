@@ -141,12 +141,17 @@ type Cluster struct {
 // StartCluster starts a JobManager with arguments, which is given ports and a data directory of its own, and TaskManagers of one slot.
 func StartCluster(t testing.TB, taskManagers int, args ...string) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, dir: t.TempDir(), jmArgs: append([]string{"--data-dir", DataDir(t)}, args...)}
+	c := NewCluster(t, args...)
 	c.StartJobManager("127.0.0.1:0")
 	for range taskManagers {
 		c.StartTaskManager()
 	}
 	return c
+}
+
+// NewCluster is a cluster of which nothing runs yet, in a data directory of its own, with further arguments of the JobManager.
+func NewCluster(t testing.TB, args ...string) *Cluster {
+	return &Cluster{t: t, dir: t.TempDir(), jmArgs: append([]string{"--data-dir", DataDir(t)}, args...)}
 }
 
 // StartJobManager starts the JobManager, anew when it has ended: then Address is where it was.

@@ -2,6 +2,8 @@ package jobmanager
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -113,6 +115,49 @@ func (j *JobManager) outgoing(ctx context.Context, dir string) (*outgoing, error
 	}
 	t.out[dir] = o
 	return o, nil
+}
+
+// SnapshotIdentity tells the savepoint or checkpoint in a directory from another that may lie under the same name on another machine: it is the SHA-256 of its metadata
+// file, which has the checksums of all others. savepoints is the directory of this cluster's own: if that is the leader's, TaskManagers are taken not to see what
+// this machine has under file://. The error wraps fs.ErrNotExist when a job could not start from it here.
+func (j *JobManager) SnapshotIdentity(ctx context.Context, dir, savepoints string) (string, error) {
+	local := strings.HasPrefix(dir, "file://")
+	if local && strings.HasPrefix(savepoints, storage.LeaderScheme+":") {
+		return "", fmt.Errorf("%s: TaskManagers may not see this machine's directories: %w", dir, iofs.ErrNotExist)
+	}
+	s, err := j.cfg.Storage.Load(ctx, dir)
+	if err != nil {
+		return "", err
+	}
+	fsys, root, err := j.cfg.Storage.Directory(s.Base)
+	if err != nil {
+		return "", err
+	}
+	if local { // where copies are made by hand, and half of them
+		for name, size := range checkpoint.Files(s.Metadata) {
+			r, err := fsys.Open(path.Join(root, name))
+			if err != nil {
+				return "", err
+			}
+			has := r.Size()
+			if err := r.Close(); err != nil {
+				return "", err
+			}
+			if has != size {
+				return "", fmt.Errorf("%s: %s has %d of %d bytes: %w", dir, name, has, size, iofs.ErrNotExist)
+			}
+		}
+	}
+	meta := metadataName
+	if s.Base != s.Path {
+		meta = path.Base(s.Path) + "/" + meta
+	}
+	b, err := fs.ReadFile(fsys, path.Join(root, meta), s.Size)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // ReadSnapshot reads a piece of a file that SnapshotFiles lists: at most TransferPiece bytes, none at its end.

@@ -1,10 +1,12 @@
 package rest
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
 )
 
 // lingering is how long after its end the outcome of an order can still be asked for when the process would end with its job: longer than Flink's clients wait
@@ -17,6 +19,47 @@ type orders struct {
 	mu   sync.Mutex
 	open map[order]struct{}
 	told chan struct{} // one place: something has been told since it was looked at
+	// held are until when clients keep the process from ending with its job: they are to fetch the files of its savepoint.
+	held map[string]time.Time
+}
+
+// holding is how long a hold lasts that is not repeated.
+const holding = 15 * time.Second
+
+func (o *orders) hold(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.held == nil {
+		o.held = map[string]time.Time{}
+	}
+	if len(o.held) >= maxOrders {
+		clear(o.held)
+	}
+	o.held[id] = time.Now().Add(holding)
+}
+
+func (o *orders) release(id string) {
+	o.mu.Lock()
+	delete(o.held, id)
+	o.mu.Unlock()
+	o.wake()
+}
+
+// heldFor is how long the longest hold lasts yet.
+func (o *orders) heldFor() (d time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, until := range o.held {
+		d = max(d, time.Until(until))
+	}
+	return d
+}
+
+func (o *orders) wake() {
+	select {
+	case o.told <- struct{}{}:
+	default:
+	}
 }
 
 // order is a request for a savepoint or checkpoint, or without an id the cancellation of a job.
@@ -47,25 +90,36 @@ func (o *orders) tell(x order) {
 	delete(o.open, x)
 	o.mu.Unlock()
 	if known {
-		select {
-		case o.told <- struct{}{}:
-		default:
-		}
+		o.wake()
 	}
 }
 
-// linger waits until the clients of what has just been ordered know how it went, at most for a while.
+// linger waits until the clients of what has just been ordered know how it went, at most for a while, and until those have let go who fetch a savepoint's files.
 func (s *Server) linger() {
-	since := time.Now().Add(-lingering)
-	timer := time.NewTimer(lingering)
-	defer timer.Stop()
-	for s.awaited(since) {
+	began := time.Now()
+	for {
+		var wait time.Duration
+		if s.awaited(began.Add(-lingering)) {
+			wait = time.Until(began.Add(lingering))
+		}
+		if s.ended() { // one that is told to end does
+			wait = max(wait, s.orders.heldFor())
+		}
+		if wait <= 0 {
+			return
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-s.orders.told:
 		case <-timer.C:
-			return
 		}
+		timer.Stop()
 	}
+}
+
+// ended reports whether all jobs have.
+func (s *Server) ended() bool {
+	return !slices.ContainsFunc(s.cfg.JobManager.Jobs(), func(j jobmanager.JobSummary) bool { return j.Ended.IsZero() })
 }
 
 // awaited reports whether the outcome of an order is open, or was not before a time, and has not been told.

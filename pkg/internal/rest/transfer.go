@@ -33,6 +33,11 @@ type filesBody struct {
 	Files []fileBody `json:"files"`
 }
 
+type identityBody struct {
+	Path     string `json:"path"`
+	Identity string `json:"identity"`
+}
+
 type uploadBody struct {
 	ID   string `json:"id"`
 	Path string `json:"path"`
@@ -98,6 +103,60 @@ func (r *request) snapshotContent() (any, error) {
 	return piece(b), nil
 }
 
+// snapshotIdentity answers for any directory when a job could be started from any.
+func (r *request) snapshotIdentity() (any, error) {
+	var dir string
+	var err error
+	if asked := r.URL.Query().Get("path"); r.s.cfg.Session != nil && asked != "" {
+		if dir, err = cleanURI(asked); err != nil {
+			err = failuref(http.StatusBadRequest, "The directory %q is refused: %v.", asked, err)
+		}
+	} else {
+		dir, err = r.snapshot()
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, err := r.s.cfg.JobManager.SnapshotIdentity(r.Context(), dir, r.s.savepoints())
+	switch {
+	case base.ClassOf(err) == base.ClassPermanent, errors.Is(err, fs.ErrPermission):
+		return nil, failuref(http.StatusNotFound, "%v", err) // no file system for it here
+	case err != nil:
+		return nil, transferError(err)
+	}
+	return identityBody{dir, id}, nil
+}
+
+// savepoints is where uploads go.
+func (s *Server) savepoints() string {
+	_, below := s.cfg.JobManager.SnapshotDirs()
+	return cmp.Or(config.CheckpointingOf(s.cfg.Config).SavepointDir, below)
+}
+
+func (r *request) holdID() (string, error) {
+	id := r.PathValue("holdid")
+	if !uploadID.MatchString(id) {
+		return "", badParameter("holdid", id)
+	}
+	return id, nil
+}
+
+func (r *request) hold() (any, error) {
+	id, err := r.holdID()
+	if err == nil {
+		r.s.orders.hold(id)
+	}
+	return struct{}{}, err
+}
+
+func (r *request) release() (any, error) {
+	id, err := r.holdID()
+	if err == nil {
+		r.s.orders.release(id)
+	}
+	return struct{}{}, err
+}
+
 var uploadID = regexp.MustCompile("^[0-9a-f]{32}$")
 
 func (r *request) uploadID() (string, error) {
@@ -113,8 +172,7 @@ func (r *request) beginUpload() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, below := r.s.cfg.JobManager.SnapshotDirs()
-	dir, err := r.s.cfg.JobManager.BeginUpload(id, cmp.Or(config.CheckpointingOf(r.s.cfg.Config).SavepointDir, below))
+	dir, err := r.s.cfg.JobManager.BeginUpload(id, r.s.savepoints())
 	if err != nil {
 		return nil, transferError(err)
 	}
