@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -21,7 +23,10 @@ type site struct {
 	programs []string
 	session  bool
 	slots    int
-	fault    string // of the next start, or of a stop: see TestMigrate
+	fault    string // of the next start, or of a stop or a transfer: see TestMigrate
+	files    string // whose the files are that it sees: "shared" by default
+	at       string // scheme and directory of its savepoints
+	upload   []byte
 	jobs     []*siteJob
 	log      *bytes.Buffer // of orders
 	running  map[string]int
@@ -66,8 +71,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		answer(map[string]any{"errors": []string{text}})
 	}
+	sent, _ := io.ReadAll(r.Body)
 	var body map[string]any
-	_ = json.NewDecoder(r.Body).Decode(&body)
+	_ = json.Unmarshal(sent, &body)
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch {
 	case r.URL.Path == "/overview":
@@ -92,12 +98,50 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			files = append(files, map[string]any{"id": p, "name": p})
 		}
 		answer(map[string]any{"files": files})
+	case strings.HasPrefix(parts[0], "savepoint-"):
+		s.transfer(w, r, sent, answer, refuse)
 	case parts[0] == "jars":
 		s.start(w, body, answer, refuse, parts[1])
 	case s.job(parts[1]) == nil:
 		refuse(http.StatusNotFound, "Job could not be found.")
 	default:
 		s.order(r, parts, body, answer, refuse)
+	}
+}
+
+// transfer is what carries files: each savepoint is one of ten bytes.
+func (s *site) transfer(w http.ResponseWriter, r *http.Request, sent []byte, answer func(any), refuse func(int, string)) {
+	const metadata = "0123456789"
+	path := r.URL.Query().Get("path")
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/savepoint-holds/"):
+		answer(struct{}{})
+	case r.URL.Path == "/savepoint-files/identity" && s.files == "none":
+		refuse(http.StatusNotFound, "There is no snapshot.")
+	case r.URL.Path == "/savepoint-files/identity":
+		answer(map[string]any{"path": path, "identity": s.files})
+	case r.URL.Path == "/savepoint-files":
+		answer(map[string]any{"files": []map[string]any{{"name": "_metadata", "size": len(metadata)}}})
+	case r.URL.Path == "/savepoint-files/content":
+		w.Header().Set("Rivulet-Checksum", fmt.Sprintf("%08x", crc32.Checksum([]byte(metadata), crc32.MakeTable(crc32.Castagnoli))))
+		fmt.Fprint(w, metadata)
+	case r.Method == http.MethodPatch && s.fault == "forgets the upload":
+		s.fault = ""
+		refuse(http.StatusNotFound, "The upload could not be found.")
+	case r.Method == http.MethodPatch && s.fault == "is full":
+		refuse(http.StatusInternalServerError, "no space left on device")
+	case r.Method == http.MethodPatch:
+		s.upload = append(s.upload, sent...)
+		answer(struct{}{})
+	case r.Method == http.MethodDelete:
+		fmt.Fprintf(s.log, "%s: give the upload up\n", s.name)
+		s.upload = nil
+		answer(struct{}{})
+	case r.Method == http.MethodPost:
+		fmt.Fprintf(s.log, "%s: taken in: %s\n", s.name, s.upload)
+		answer(map[string]any{"path": s.at + "/upload-1"})
+	default:
+		answer(struct{}{})
 	}
 }
 
@@ -143,7 +187,7 @@ func (s *site) order(r *http.Request, parts []string, body map[string]any, answe
 	case parts[2] == "stop":
 		fmt.Fprintf(s.log, "%s: stop %s\n", s.name, j.name)
 		if s.fault != "cannot stop" {
-			j.savepoint = "file:///s/savepoint-1"
+			j.savepoint = s.at + "/savepoint-1"
 			s.end(j, "FINISHED")
 		}
 		answer(map[string]any{"request-id": body["triggerId"]})
@@ -175,7 +219,9 @@ func (s *site) order(r *http.Request, parts []string, body map[string]any, answe
 // TestMigrate moves a job between two clusters, and has things go wrong at one of them.
 //
 //	site NAME [session] [programs=(A,B)] [slots=N] [running=(A,B)] [fault="..."]   makes a site; $NAME is its URL. Its fault is "cannot stop", or, of its next start:
-//	                                                                               "refuses", "fails", "fails later" (after a checkpoint), "hangs", "loses the answer", "loses the order"
+//	                                                                               "refuses", "fails", "fails later" (after a checkpoint), "hangs", "loses the answer", "loses the order";
+//	                                                                               or of what is carried to it: "forgets the upload", once, "is full"
+//	     [files=WHOSE] [at=URI]                                                    whose files it sees ("none": it sees none), and where its savepoints are
 //	down NAME                                                                      it is gone
 //	migrate ARGS...                                                                runs the command; its exit code, output and the orders that sites took are written
 func TestMigrate(t *testing.T) {
@@ -192,7 +238,7 @@ func TestMigrate(t *testing.T) {
 		switch d.Cmd {
 		case "site":
 			name := d.CmdArgs[0].Key
-			s := &site{name: name, log: log, running: copies}
+			s := &site{name: name, log: log, running: copies, files: "shared", at: "file:///s"}
 			if old := servers[name]; old != nil {
 				old.Close()
 			}
@@ -202,6 +248,10 @@ func TestMigrate(t *testing.T) {
 					s.session = true
 				case "programs":
 					s.programs = a.Vals
+				case "files":
+					s.files = a.Vals[0]
+				case "at":
+					s.at = a.Vals[0]
 				case "slots":
 					a.Scan(t, 0, &s.slots)
 				case "fault":

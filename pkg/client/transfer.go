@@ -110,7 +110,7 @@ func CopySnapshot(ctx context.Context, from *Client, path string, to *Client, pr
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
 		if aerr := to.do(late, http.MethodDelete, upload, nil, &struct{}{}); aerr != nil {
-			err = errors.Join(err, fmt.Errorf("what was carried of it could not be deleted: %w", aerr))
+			err = fmt.Errorf("%w; what was carried of it could not be deleted: %w", err, aerr)
 		}
 		return "", fmt.Errorf("carry %s from %s to %s: %w", path, from.base, to.base, err)
 	}

@@ -134,4 +134,6 @@ Every process with a JobManager serves Flink's REST API, under its paths (with a
 * So is what carries a savepoint or retained checkpoint from one cluster to another, in pieces of at most 1 MB with their CRC-32C in the header ` + "`Rivulet-Checksum`" + `: ` + "`GET /savepoint-files?path=`" + ` lists
   its files, ` + "`GET /savepoint-files/content?path=&file=&offset=`" + ` answers a piece; ` + "`PUT /savepoint-uploads/ID`" + ` begins to take one in (ID: 32 hexadecimal digits of the client's choice), ` + "`PATCH …?file=&size=&offset=`" + ` takes a piece,
   ` + "`POST`" + ` verifies it all and answers the directory, ` + "`DELETE`" + ` gives it up.
+  ` + "`GET /savepoint-files/identity?path=`" + ` tells whether two clusters have the same one at a path (the SHA-256 of its metadata; 404 where no job could start from it). ` + "`PUT /savepoint-holds/ID`" + `, repeated within
+  15 s, keeps a process from ending with its job until ` + "`DELETE`" + `, so that its savepoint can be fetched; it does not keep it from being told to end.
 `

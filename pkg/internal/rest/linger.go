@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/execution"
 	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
 )
 
@@ -102,7 +103,7 @@ func (s *Server) linger() {
 		if s.awaited(began.Add(-lingering)) {
 			wait = time.Until(began.Add(lingering))
 		}
-		if s.ended() { // one that is told to end does
+		if !s.suspended() { // one that is told to end does
 			wait = max(wait, s.orders.heldFor())
 		}
 		if wait <= 0 {
@@ -117,9 +118,9 @@ func (s *Server) linger() {
 	}
 }
 
-// ended reports whether all jobs have.
-func (s *Server) ended() bool {
-	return !slices.ContainsFunc(s.cfg.JobManager.Jobs(), func(j jobmanager.JobSummary) bool { return j.Ended.IsZero() })
+// suspended reports whether the process ends although its jobs have not.
+func (s *Server) suspended() bool {
+	return slices.ContainsFunc(s.cfg.JobManager.Jobs(), func(j jobmanager.JobSummary) bool { return j.State == execution.JobSuspended || j.Ended.IsZero() })
 }
 
 // awaited reports whether the outcome of an order is open, or was not before a time, and has not been told.

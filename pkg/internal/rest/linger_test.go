@@ -82,3 +82,41 @@ func TestNobodyAsked(t *testing.T) {
 		}
 	})
 }
+
+// TestHold: a process that ends with its job waits for who fetches the files of its savepoint, until that one lets go, or has not been heard of for a while; one that is
+// told to end does not.
+func TestHold(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		release, kill bool
+		want          time.Duration
+	}{{"released", true, false, 10 * time.Second}, {"forgotten", false, false, 15 * time.Second}, {"told to end", false, true, 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorldThat(t, false, nil)
+				w.wait("running", func() bool { j := w.mini.JobManager().Jobs()[0]; return j.Tasks[5] == j.Total })
+				conn := w.dial()
+				hold := "/savepoint-holds/" + strings.Repeat("0a", 16)
+				if body := ask(t, conn, "PUT", hold); body != "{}" {
+					t.Fatal(body)
+				}
+				began := time.Now()
+				if c.kill {
+					w.stop()
+				} else if err := w.mini.JobManager().Cancel(w.mini.Jobs()[0]); err != nil {
+					t.Fatal(err)
+				}
+				if c.release {
+					time.Sleep(10 * time.Second)
+					if body := ask(t, conn, "DELETE", hold); body != "{}" {
+						t.Error(body)
+					}
+				}
+				<-w.done
+				if took := time.Since(began); took < c.want || took > c.want+time.Second {
+					t.Errorf("the process ended after %v, want about %v", took, c.want)
+				}
+			})
+		})
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -68,6 +70,13 @@ func TestCarrySavepoint(t *testing.T) {
 			if _, err := b.SnapshotFiles(t.Context(), path); !client.NotFound(err) {
 				t.Fatalf("the target sees the source's files: %v", err)
 			}
+			identity, err := a.SnapshotIdentity(t.Context(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if there, err := b.SnapshotIdentity(t.Context(), path); !client.NotFound(err) {
+				t.Fatalf("the target sees the source's files, %s: %v", there, err)
+			}
 			var done, total int64
 			at, err := client.CopySnapshot(t.Context(), client.NewWith("from", transport{from, lossy}), path, client.NewWith("to", transport{to, lossy}), func(d, n int64) { done, total = d, n })
 			if err != nil {
@@ -76,6 +85,9 @@ func TestCarrySavepoint(t *testing.T) {
 			carried, err := b.SnapshotFiles(t.Context(), at)
 			if err != nil || fmt.Sprint(carried) != fmt.Sprint(files) {
 				t.Errorf("carried %v of %v, %v", carried, files, err)
+			}
+			if same, err := b.SnapshotIdentity(t.Context(), at); err != nil || same != identity {
+				t.Errorf("what was carried is %s, want %s: %v", same, identity, err)
 			}
 			if done == 0 || done != total {
 				t.Errorf("progress ended at %d of %d", done, total)
@@ -160,6 +172,54 @@ func TestTransferRefuses(t *testing.T) {
 		for i := range 17 {
 			if rec := w.do("PUT", fmt.Sprintf("/savepoint-uploads/%032x", i), ""); (rec.Code == 200) != (i < 16) {
 				t.Errorf("upload %d: %d %s", i, rec.Code, rec.Body)
+			}
+		}
+	})
+}
+
+// TestIdentity: a copy of a savepoint under another name is the same; another one is not; half of one is none.
+func TestIdentity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := newWorld(t, []string{dir})
+		a := client.NewWith("w", transport{w, nil})
+		trigger, err := a.Savepoint(t.Context(), w.names["JOB"], dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := a.Wait(t.Context(), trigger, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, err := filepath.Abs("../itest/testdata/savepoint-v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, copied := strings.TrimPrefix(r.Path, "file://"), filepath.Join(dir, "copied")
+		if err := os.CopyFS(copied, os.DirFS(one)); err != nil {
+			t.Fatal(err)
+		}
+		identity := func(path string) string {
+			t.Helper()
+			id, err := a.SnapshotIdentity(t.Context(), "file://"+path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return id
+		}
+		if identity(one) == identity(two) || identity(one) != identity(copied) {
+			t.Errorf("%s, %s, %s", identity(one), identity(two), identity(copied))
+		}
+		files, err := a.SnapshotFiles(t.Context(), copied)
+		if err != nil || len(files) < 2 {
+			t.Fatal(files, err)
+		}
+		for _, damage := range []func(string) error{func(name string) error { return os.Truncate(name, 1) }, os.Remove} {
+			if err := damage(filepath.Join(copied, files[0].Name)); err != nil {
+				t.Fatal(err)
+			}
+			if id, err := a.SnapshotIdentity(t.Context(), copied); !client.NotFound(err) {
+				t.Errorf("half a copy is %s: %v", id, err)
 			}
 		}
 	})
