@@ -75,8 +75,10 @@ recovery: ## Measure how long recoveries take, 20 of each kind (15 minutes)
 bench: ## Measure, print a table and the machine; ARGS=--json for machines
 	go run -tags $(TAGS) ./test/bench $(ARGS)
 
-lint: ## Lint Go and protobuf
+lint: ## Lint Go, the modules of the tests too, and protobuf
 	$(GOLANGCI) run
+	@for m in test/*/go.mod; do d=$$(dirname $$m); if ! go -C $$d mod download >/dev/null 2>&1; then echo "lint $$d: skipped, its modules cannot be fetched"; continue; fi; \
+	echo "lint $$d"; (cd $$d && go tool -modfile=$(CURDIR)/tools/golangci/go.mod golangci-lint run -c $(CURDIR)/.golangci.yml) || exit 1; done
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
 

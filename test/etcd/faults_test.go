@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	realetcd "github.com/rivulet-io/rivulet/pkg/test/etcd"
 )
 

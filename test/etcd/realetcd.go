@@ -225,12 +225,12 @@ func (c *Cluster) Await(ctx context.Context) error {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			logs := ""
+			var logs strings.Builder
 			for n := range c.members {
 				b, _ := os.ReadFile(filepath.Join(c.dir, fmt.Sprintf("m%d.log", n)))
-				logs += string(b[max(0, len(b)-2000):])
+				logs.Write(b[max(0, len(b)-2000):])
 			}
-			return fmt.Errorf("etcd does not answer: %w\n%s", err, logs)
+			return fmt.Errorf("etcd does not answer: %w\n%s", err, logs.String())
 		}
 	}
 }
@@ -279,17 +279,23 @@ func (c *Cluster) Kill(t testing.TB, n int) {
 	<-c.members[n].exited
 }
 
-// Down is Kill for programs, and Up is Restart; Pid is the process of a member.
+// Down is Kill for programs.
 func (c *Cluster) Down(n int) error {
 	err := c.members[n].cmd.Process.Signal(syscall.SIGKILL)
 	<-c.members[n].exited
 	return err
 }
-func (c *Cluster) Up(n int) error { return c.launch(n) }
-func (c *Cluster) Pid(n int) int  { return c.members[n].cmd.Process.Pid }
 
-// Pause stops a member, and Resume lets it go on.
-func (c *Cluster) Pause(t testing.TB, n int)  { t.Helper(); c.signal(t, n, syscall.SIGSTOP) }
+// Up is Restart for programs.
+func (c *Cluster) Up(n int) error { return c.launch(n) }
+
+// Pid is the process of a member.
+func (c *Cluster) Pid(n int) int { return c.members[n].cmd.Process.Pid }
+
+// Pause stops a member.
+func (c *Cluster) Pause(t testing.TB, n int) { t.Helper(); c.signal(t, n, syscall.SIGSTOP) }
+
+// Resume lets a member that was stopped go on.
 func (c *Cluster) Resume(t testing.TB, n int) { t.Helper(); c.signal(t, n, syscall.SIGCONT) }
 
 func (c *Cluster) signal(t testing.TB, n int, sig syscall.Signal) {
@@ -386,11 +392,14 @@ func newProxy(host, to string) (*Proxy, error) {
 // Address is where it listens.
 func (p *Proxy) Address() string { return p.l.Addr().String() }
 
-// Cut swallows all bytes, both ways, from now on: as a network that drops packets. Refuse closes all connections, and new ones. Heal carries again; what was
-// swallowed is lost, so connections of before are closed.
-func (p *Proxy) Cut()    { p.set(silent, false) }
+// Cut swallows all bytes, both ways, from now on: as a network that drops packets.
+func (p *Proxy) Cut() { p.set(silent, false) }
+
+// Refuse closes all connections, and new ones.
 func (p *Proxy) Refuse() { p.set(closed, true) }
-func (p *Proxy) Heal()   { p.set(open, true) }
+
+// Heal carries again. What was swallowed is lost, so connections of before are closed.
+func (p *Proxy) Heal() { p.set(open, true) }
 
 func (p *Proxy) set(m mode, reset bool) {
 	p.mu.Lock()

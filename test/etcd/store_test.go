@@ -7,12 +7,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
 	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/fs"
 	_ "github.com/rivulet-io/rivulet/pkg/ha/etcd"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
+
 	realetcd "github.com/rivulet-io/rivulet/pkg/test/etcd"
 )
 
@@ -22,8 +22,10 @@ func TestMain(m *testing.M) { os.Exit(realetcd.Main(m)) }
 func open(t *testing.T, dir, endpoints string, settings ...string) ha.Election {
 	t.Helper()
 	s := []config.Setting{
-		{Key: "high-availability.type", Value: "etcd"}, {Key: "high-availability.etcd.endpoints", Value: endpoints},
-		{Key: "high-availability.storageDir", Value: dir}, {Key: "high-availability.etcd.leader-election.lease-duration", Value: "2 s"},
+		{Key: "high-availability.type", Value: "etcd"},
+		{Key: "high-availability.etcd.endpoints", Value: endpoints},
+		{Key: "high-availability.storageDir", Value: dir},
+		{Key: "high-availability.etcd.leader-election.lease-duration", Value: "2 s"},
 	}
 	for _, text := range settings {
 		k, v, _ := strings.Cut(text, "=")

@@ -278,7 +278,9 @@ func (t *TaskManager) AssignSplits(ctx context.Context, r *rpcv1.AssignSplitsReq
 		var missing error
 		err := t.find(job, []*rpcv1.Subtask{r.GetSubtask()},
 			func(_ base.SubtaskID, ta *running) { ta.runner.AssignSplits(op, splits, r.GetNoMoreSplits()) },
-			func(id base.SubtaskID) { missing = fmt.Errorf("assign splits to %s: the task does not run: %w", id, base.ErrCanceled) })
+			func(id base.SubtaskID) {
+				missing = fmt.Errorf("assign splits to %s: the task does not run: %w", id, base.ErrCanceled)
+			})
 		return cmp.Or(err, missing)
 	})
 }
