@@ -399,7 +399,10 @@ func (m *master) unfit(tm *taskManager, why string) {
 // slotsChanged tells the execution how many slots there are.
 func (m *master) slotsChanged() {
 	if m.prepared {
-		n, unfit := m.jm.resources.available(m.id, time.Now())
+		n, unfit, freed := m.jm.resources.available(m.id, m.exec.RequiredSlots(), time.Now())
+		if freed {
+			m.jm.slotsChanged() // for the others
+		}
 		m.step(execution.Slots{N: n, Unfit: unfit})
 	}
 }

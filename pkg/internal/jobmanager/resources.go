@@ -70,6 +70,8 @@ type resources struct {
 	registrations map[int64]*taskManager
 	next          int64 // registration
 	held          map[slotKey]*taskManager
+	// promised is how many slots a job, which has been told that there are enough, has not allocated yet.
+	promised map[base.JobID]int
 	// refused are the TaskManagers that asked to be registered and were not, and why: for people.
 	refused map[string]refusal
 	closed  bool
@@ -82,7 +84,7 @@ type refusal struct {
 
 func newResources() *resources {
 	return &resources{
-		tms: map[string]*taskManager{}, registrations: map[int64]*taskManager{}, held: map[slotKey]*taskManager{}, refused: map[string]refusal{},
+		tms: map[string]*taskManager{}, registrations: map[int64]*taskManager{}, held: map[slotKey]*taskManager{}, promised: map[base.JobID]int{}, refused: map[string]refusal{},
 	}
 }
 
@@ -235,15 +237,17 @@ func (r *resources) silent(since time.Time) []*taskManager {
 	return out
 }
 
-// available returns how many slots a job may use: those that it holds, and those that nobody does; and, for people, which TaskManagers do not count, and why.
-func (r *resources) available(job base.JobID, now time.Time) (n int, unfit []string) {
+// available returns how many slots a job may use: those that it holds, and those that nobody does and that are promised to no other; and, for people, which TaskManagers do not
+// count, and why. When that is enough for it, they are promised to it until it has allocated them, or asks anew; freed says that a promise was taken back.
+func (r *resources) available(job base.JobID, need int, now time.Time) (n int, unfit []string, freed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	held := 0
 	for _, tm := range r.tms {
 		n += tm.freeLocked(job)
 		for k := range tm.used {
 			if k.job == job {
-				n++
+				held++
 			}
 		}
 		if why := tm.unfit[job]; why != "" {
@@ -258,7 +262,18 @@ func (r *resources) available(job base.JobID, now time.Time) (n int, unfit []str
 		unfit = append(unfit, f.why)
 	}
 	slices.Sort(unfit)
-	return n, unfit
+	for other, m := range r.promised {
+		if other != job {
+			n -= m
+		}
+	}
+	n = max(n, 0) + held
+	was := r.promised[job]
+	delete(r.promised, job)
+	if n >= need && need > held {
+		r.promised[job] = need - held
+	}
+	return n, unfit, r.promised[job] < was
 }
 
 // refusalKept is how long a refused registration is told of after the last attempt.
@@ -286,6 +301,9 @@ func (r *resources) allocate(k slotKey, spread bool) *taskManager {
 	if best != nil {
 		best.used[k] = true
 		r.held[k] = best
+		if r.promised[k.job]--; r.promised[k.job] <= 0 {
+			delete(r.promised, k.job)
+		}
 	}
 	return best
 }
@@ -294,6 +312,7 @@ func (r *resources) allocate(k slotKey, spread bool) *taskManager {
 func (r *resources) release(job base.JobID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.promised, job)
 	for k, tm := range r.held {
 		if k.job == job {
 			delete(r.held, k)
