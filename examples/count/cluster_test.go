@@ -75,15 +75,24 @@ func clusterExactlyOnce(t *testing.T, options func(name string) []string, change
 			t.Errorf("%s ended with %d", what, code)
 		}
 	}
+	exactlyOnce(t, out.Records)
+	if !strings.Contains(c.JobManager.Output(), "restoring") {
+		t.Error("the JobManager has restored nothing")
+	}
+}
+
+// exactlyOnce checks the whole output.
+func exactlyOnce(t *testing.T, out []*kgo.Record) {
+	t.Helper()
 	seen := map[string]int{}
-	for _, r := range out.Records {
+	for _, r := range out {
 		key := string(r.Key)
 		if want := fmt.Sprintf(`{"key":%q,"value":"%d","count":%d}`, key, seen[key], seen[key]+1); string(r.Value) != want {
 			t.Fatalf("got %s, want %s", r.Value, want)
 		}
 		seen[key]++
 	}
-	if len(out.Records) != records || !strings.Contains(c.JobManager.Output(), "restoring") {
-		t.Errorf("%d records, want %d", len(out.Records), records)
+	if len(out) != records {
+		t.Errorf("%d records, want %d", len(out), records)
 	}
 }

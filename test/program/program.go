@@ -171,7 +171,13 @@ func (c *Cluster) REST() string {
 // StartTaskManager starts another TaskManager of one slot, with further arguments.
 func (c *Cluster) StartTaskManager(args ...string) *Process {
 	c.t.Helper()
-	p := Start(c.t, c.dir, append([]string{"taskmanager", "--jobmanager", c.Address, "--slots", "1"}, args...)...)
+	return c.StartTaskManagerIn(c.dir, args...)
+}
+
+// StartTaskManagerIn starts one in a working directory of its own.
+func (c *Cluster) StartTaskManagerIn(dir string, args ...string) *Process {
+	c.t.Helper()
+	p := Start(c.t, dir, append([]string{"taskmanager", "--jobmanager", c.Address, "--slots", "1"}, args...)...)
 	c.TaskManagers = append(c.TaskManagers, p)
 	return p
 }
