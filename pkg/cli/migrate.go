@@ -130,7 +130,11 @@ func (m *migration) run(ctx context.Context) error {
 		m.c.say("Job %q runs at %s as %s already.", m.job.Name, m.to.Address(), m.outcome.ID)
 		return nil
 	}
-	if err := m.checkTarget(ctx); err != nil {
+	err := m.checkTarget(ctx)
+	if err == nil {
+		err = m.checkState(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("%w; nothing was changed", err)
 	}
 	if o.check {
@@ -289,6 +293,47 @@ func (m *migration) checkTarget(ctx context.Context) error {
 	}
 	if free < need {
 		return fmt.Errorf("%s has %d of %d slots free, and job %q needs %d: add TaskManagers, or give a smaller --parallelism", m.to.Address(), free, total, m.job.Name, need)
+	}
+	return nil
+}
+
+// checkState compares the target's program with the job's state, as its newest checkpoint has it, or its savepoint. What cannot be asked is left to the start.
+func (m *migration) checkState(ctx context.Context) error {
+	o := &m.c.migrate
+	path := m.savepoint
+	var refusal *client.Error
+	for range 3 { // a checkpoint may be gone when a newer one has been taken
+		if m.savepoint == "" {
+			k, err := m.from.Checkpoints(ctx, m.job.ID)
+			if client.NotFound(err) || err == nil && k.Latest.Completed == nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			path = k.Latest.Completed.Path
+		}
+		metadata, err := m.from.Metadata(ctx, path)
+		if client.NotFound(err) && m.savepoint == "" {
+			continue
+		}
+		if errors.As(err, &refusal) || m.savepoint != "" && errors.Is(err, client.ErrUnreachable) || err == nil && metadata == nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		ok, text, err := m.to.Check(ctx, m.program, client.Start{Name: m.job.Name, AllowNonRestoredState: o.lossy, Parallelism: o.parallelism, Args: o.args}, metadata)
+		switch {
+		case client.NotFound(err): // a server of an older release
+			return nil
+		case err != nil:
+			return fmt.Errorf("%s would not run it: %w", m.to.Address(), err)
+		case !ok:
+			m.c.say("%s", strings.TrimSuffix(text, "\n"))
+			return fmt.Errorf("the program at %s does not fit the job's state", m.to.Address())
+		}
+		return nil
 	}
 	return nil
 }

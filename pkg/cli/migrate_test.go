@@ -120,6 +120,10 @@ func (s *site) transfer(w http.ResponseWriter, r *http.Request, sent []byte, ans
 		refuse(http.StatusNotFound, "There is no snapshot.")
 	case r.URL.Path == "/savepoint-files/identity":
 		answer(map[string]any{"path": path, "identity": s.files})
+	case r.URL.Path == "/savepoint-checks" && s.fault == "does not fit":
+		answer(map[string]any{"ok": false, "text": "  kept     in\n  refused  operator out\n"})
+	case r.URL.Path == "/savepoint-checks":
+		answer(map[string]any{"ok": bytes.Contains(sent, []byte("\"MDEyMzQ1Njc4OQ==\"")), "text": "the metadata is not what was sent\n"})
 	case r.URL.Path == "/savepoint-files":
 		answer(map[string]any{"files": []map[string]any{{"name": "_metadata", "size": len(metadata)}}})
 	case r.URL.Path == "/savepoint-files/content":
@@ -198,7 +202,7 @@ func (s *site) order(r *http.Request, parts []string, body map[string]any, answe
 		}
 		answer(map[string]any{"status": map[string]any{"id": "COMPLETED"}, "operation": operation})
 	case parts[2] == "checkpoints":
-		latest := map[string]any{}
+		latest := map[string]any{"completed": map[string]any{"external_path": "file:///c/chk-3"}}
 		if j.savepoint != "" {
 			latest["savepoint"] = map[string]any{"external_path": j.savepoint}
 		}
@@ -220,7 +224,7 @@ func (s *site) order(r *http.Request, parts []string, body map[string]any, answe
 //
 //	site NAME [session] [programs=(A,B)] [slots=N] [running=(A,B)] [fault="..."]   makes a site; $NAME is its URL. Its fault is "cannot stop", or, of its next start:
 //	                                                                               "refuses", "fails", "fails later" (after a checkpoint), "hangs", "loses the answer", "loses the order";
-//	                                                                               or of what is carried to it: "forgets the upload", once, "is full"
+//	                                                                               or of what is carried to it: "forgets the upload", once, "is full"; "does not fit" is its program
 //	     [files=WHOSE] [at=URI]                                                    whose files it sees ("none": it sees none), and where its savepoints are
 //	down NAME                                                                      it is gone
 //	migrate ARGS...                                                                runs the command; its exit code, output and the orders that sites took are written

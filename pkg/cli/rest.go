@@ -26,7 +26,10 @@ func serveREST(ctx context.Context, o *Options, h *cluster.Host, log *slog.Logge
 		Handlers: map[string]http.Handler{"/metrics": prometheus.Handler(h.Metrics())}, Logger: log,
 	}
 	if programs := h.Programs(); len(programs) > 0 {
-		cfg.Session = &rest.Session{Programs: programs, Since: time.Now(), NoProgram: cluster.ErrNoProgram, Submit: func(ctx context.Context, r rest.SubmitRequest) (base.JobID, error) {
+		cfg.Session = &rest.Session{Programs: programs, Since: time.Now(), NoProgram: cluster.ErrNoProgram, Check: func(r rest.SubmitRequest, metadata []byte) (bool, string, error) {
+			c, err := h.Check(cluster.Submission{Program: r.Program, Args: r.Args, Options: r.Options, AllowNonRestoredState: r.AllowNonRestoredState}, metadata)
+			return c.OK, c.Text, err
+		}, Submit: func(ctx context.Context, r rest.SubmitRequest) (base.JobID, error) {
 			return h.Submit(ctx, cluster.Submission{
 				Program: r.Program, Args: r.Args, Options: r.Options, FromSavepoint: r.Savepoint, Claim: r.Claim, AllowNonRestoredState: r.AllowNonRestoredState,
 			})

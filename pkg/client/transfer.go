@@ -41,6 +41,47 @@ func (c *Client) SnapshotIdentity(ctx context.Context, path string) (string, err
 	return out.Identity, err
 }
 
+// maxMetadata is how large a metadata file may be for Check: requests are bounded.
+const maxMetadata = 6 << 20
+
+// Metadata fetches the metadata file of the savepoint or checkpoint in a directory that the server sees; nil when it is too large for Check.
+func (c *Client) Metadata(ctx context.Context, path string) (out []byte, err error) {
+	files, err := c.SnapshotFiles(ctx, path)
+	if err != nil || len(files) == 0 || files[len(files)-1].Size > maxMetadata {
+		return nil, err
+	}
+	for f := files[len(files)-1]; int64(len(out)) < f.Size; {
+		b, err := c.piece(ctx, path, f.Name, int64(len(out)))
+		if err != nil {
+			return nil, err
+		}
+		if len(b) == 0 {
+			return nil, fmt.Errorf("%s: it has %d of %d bytes", f.Name, len(out), f.Size)
+		}
+		out = append(out, b...)
+	}
+	return out, nil
+}
+
+// Check asks whether the server could start a program from the state of which metadata is the metadata file; text says why not, operator by operator. A NotFound error
+// says that the server does not know.
+func (c *Client) Check(ctx context.Context, program string, s Start, metadata []byte) (ok bool, text string, err error) {
+	settings := map[string]string{}
+	if s.Name != "" {
+		settings["pipeline.name"] = s.Name
+	}
+	if s.Parallelism > 0 {
+		settings["parallelism.default"] = strconv.Itoa(s.Parallelism)
+	}
+	body := map[string]any{"program": program, "programArgsList": s.Args, "flinkConfiguration": settings, "allowNonRestoredState": s.AllowNonRestoredState, "metadata": metadata}
+	var out struct {
+		OK   bool
+		Text string
+	}
+	err = c.do(ctx, http.MethodPost, "/savepoint-checks", body, &out)
+	return out.OK, out.Text, err
+}
+
 // holdInterval is how often a hold is repeated, well before the server forgets it.
 const holdInterval = 4 * time.Second
 

@@ -13,6 +13,8 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/execution"
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
 	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
+	snapshotv1 "github.com/rivulet-io/rivulet/pkg/internal/pb/rivulet/snapshot/v1"
+	"github.com/rivulet-io/rivulet/pkg/internal/task"
 )
 
 // CheckResult is what a program would start from.
@@ -73,25 +75,11 @@ func Check(ctx context.Context, cfg MiniConfig, job Job) (CheckResult, error) {
 		return CheckResult{Text: b.String()}, nil
 	}
 	fmt.Fprintf(&b, "job %q would start from checkpoint %d at %s\n", job.Name, s.ID, path)
-	a, err := checkpoint.Assign(s.Metadata, job.Program.Graph(), checkpoint.AssignOptions{Path: path, Base: s.Base, AllowNonRestored: job.AllowNonRestoredState})
-	for _, m := range a.Operators {
-		name := m.UID
-		if name == "" {
-			name = m.ID.String()
-		}
-		fmt.Fprintf(&b, "  %-8s %s (%s)", m.Fate, name, m.Name)
-		for _, text := range states(m) {
-			fmt.Fprintf(&b, "\n             %s", text)
-		}
-		b.WriteByte('\n')
-	}
+	a, err := assign(&b, s.Metadata, job.Program, checkpoint.AssignOptions{Path: path, Base: s.Base, AllowNonRestored: job.AllowNonRestoredState})
 	ok := err == nil
-	if err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintf(&b, "  refused  %s\n", line)
-		}
-	} else if refusals := openAll(ctx, job, a, at); len(refusals) > 0 {
-		ok = false
+	if ok {
+		refusals := openAll(ctx, job, a, at)
+		ok = len(refusals) == 0
 		for _, r := range refusals {
 			fmt.Fprintf(&b, "  refused  %s\n", r)
 		}
@@ -102,6 +90,43 @@ func Check(ctx context.Context, cfg MiniConfig, job Job) (CheckResult, error) {
 		b.WriteString("it cannot start\n")
 	}
 	return CheckResult{OK: ok, Text: b.String()}, nil
+}
+
+// assign gives a program's operators what is stored of them, and writes what becomes of each.
+func assign(b *strings.Builder, m *snapshotv1.Metadata, program task.Program, options checkpoint.AssignOptions) (*checkpoint.Assignment, error) {
+	a, err := checkpoint.Assign(m, program.Graph(), options)
+	for _, m := range a.Operators {
+		name := m.UID
+		if name == "" {
+			name = m.ID.String()
+		}
+		fmt.Fprintf(b, "  %-8s %s (%s)", m.Fate, name, m.Name)
+		for _, text := range states(m) {
+			fmt.Fprintf(b, "\n             %s", text)
+		}
+		b.WriteByte('\n')
+	}
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintf(b, "  refused  %s\n", line)
+		}
+	}
+	return a, err
+}
+
+// Check compares the program of a submission with the state of a job elsewhere, of which it is given the metadata file of a checkpoint or savepoint. It starts nothing.
+func (h *Host) Check(s Submission, metadata []byte) (CheckResult, error) {
+	m, err := checkpoint.Decode(metadata)
+	if err != nil {
+		return CheckResult{}, err
+	}
+	sub, err := h.build(s, "")
+	if err != nil {
+		return CheckResult{}, err
+	}
+	var b strings.Builder
+	_, err = assign(&b, m, sub.Program, checkpoint.AssignOptions{Path: fmt.Sprintf("of job %q", sub.Name), AllowNonRestored: s.AllowNonRestoredState})
+	return CheckResult{OK: err == nil, Text: b.String()}, nil
 }
 
 // states lists what is stored of an operator, by state.

@@ -45,16 +45,17 @@ func TestMigrate(t *testing.T) {
 	from := d.rest.Address()
 	cluster, mini := sessionCluster(t, "127.0.0.1:0"), sessionMini(t, program.DataDir(t))
 	migrate(t, 1, "slots free", "--from", from, "--to", cluster, "--parallelism", "7", "--", "--bootstrap", b.addr)
-	migrate(t, 0, "Nothing was changed", "--from", from, "--to", cluster, "--check")
+	migrate(t, 0, "Nothing was changed", "--from", from, "--to", cluster, "--check", "--", "--bootstrap", b.addr)
+	migrate(t, 1, "does not fit the job's state; nothing was changed", "--from", from, "--to", cluster, "--", "--bootstrap", b.addr, "--job", "other")
 	for i, to := range []string{cluster, mini, cluster} {
 		b.produce(5)
 		migrate(t, 0, "runs at "+to, "--from", from, "--to", to, "--parallelism", strconv.Itoa(3-i), "--", "--bootstrap", b.addr)
 		from = to
 	}
 
-	// The target refuses it: it goes on at the source.
+	// The target would refuse it: it is not stopped.
 	b.produce(5)
-	migrate(t, 1, "It runs at "+cluster+" again", "--from", cluster, "--to", mini, "--parallelism", "33", "--", "--bootstrap", b.addr)
+	migrate(t, 1, "33 exceeds pipeline.max-parallelism, which is 32; nothing was changed", "--from", cluster, "--to", mini, "--parallelism", "33", "--", "--bootstrap", b.addr)
 	b.await()
 	stopOnly(t, cluster)
 	b.check()

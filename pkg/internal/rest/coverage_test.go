@@ -56,7 +56,7 @@ func TestCoverage(t *testing.T) {
 		if why[r] != "" || r == "GET /jobmanager/thread-dump" || r == "GET /debug/goroutines" || r == "GET /taskmanagers/{taskmanagerid}/thread-dump" || r == "GET /jobmanager/environment" {
 			continue // those that are served differ from machine to machine: TestDump
 		}
-		if strings.Contains(r, "/savepoint-files") || strings.Contains(r, "/savepoint-uploads") || strings.Contains(r, "/savepoint-holds") {
+		if strings.Contains(r, "/savepoint-files") || strings.Contains(r, "/savepoint-uploads") || strings.Contains(r, "/savepoint-holds") || strings.Contains(r, "/savepoint-checks") {
 			continue // not Flink's, and half of it bytes: TestCarrySavepoint, TestTransferRefuses
 		}
 		pattern := regexp.MustCompile("^" + regexp.MustCompile(`\\\{[a-z]+\\\}`).ReplaceAllString(regexp.QuoteMeta(r), "[^/]+") + "$")
@@ -136,4 +136,5 @@ Every process with a JobManager serves Flink's REST API, under its paths (with a
   ` + "`POST`" + ` verifies it all and answers the directory, ` + "`DELETE`" + ` gives it up.
   ` + "`GET /savepoint-files/identity?path=`" + ` tells whether two clusters have the same one at a path (the SHA-256 of its metadata; 404 where no job could start from it). ` + "`PUT /savepoint-holds/ID`" + `, repeated within
   15 s, keeps a process from ending with its job until ` + "`DELETE`" + `, so that its savepoint can be fetched; it does not keep it from being told to end.
+  ` + "`POST /savepoint-checks`" + ` (program, programArgsList, flinkConfiguration, allowNonRestoredState, and metadata: the metadata file in base64) tells whether a program could start from the state of another cluster.
 `

@@ -20,7 +20,9 @@ type Session struct {
 	Since    time.Time
 	// Submit starts a job.
 	Submit func(ctx context.Context, s SubmitRequest) (base.JobID, error)
-	// NoProgram is wrapped by Submit's error when there is no such program.
+	// Check says whether a job could start from the state of which metadata is the metadata file, and why not; nil when that is not known.
+	Check func(s SubmitRequest, metadata []byte) (ok bool, text string, err error)
+	// NoProgram is wrapped by the error of Submit and Check when there is no such program.
 	NoProgram error
 }
 
@@ -125,15 +127,47 @@ func (r *request) runJar() (any, error) {
 		}
 	}
 	id, err := session.Submit(r.Context(), s)
-	switch {
-	case err == nil:
-		return struct {
-			ID string `json:"jobid"`
-		}{id.String()}, nil
-	case session.NoProgram != nil && errors.Is(err, session.NoProgram):
-		return nil, failuref(http.StatusNotFound, "%v", err)
-	case base.ClassOf(err) == base.ClassPermanent:
-		return nil, failuref(http.StatusBadRequest, "%v", err)
+	if err != nil {
+		return nil, session.refusal(err)
 	}
-	return nil, err
+	return struct {
+		ID string `json:"jobid"`
+	}{id.String()}, nil
+}
+
+// refusal says who is to blame for an error of Submit or Check.
+func (s *Session) refusal(err error) error {
+	switch {
+	case s.NoProgram != nil && errors.Is(err, s.NoProgram):
+		return failuref(http.StatusNotFound, "%v", err)
+	case base.ClassOf(err) == base.ClassPermanent, base.ClassOf(err) == base.ClassCorrupt:
+		return failuref(http.StatusBadRequest, "%v", err)
+	}
+	return err
+}
+
+// checkSavepoint compares a program with the state of a job of another cluster.
+func (r *request) checkSavepoint() (any, error) {
+	session := r.s.cfg.Session
+	if session == nil || session.Check == nil {
+		return nil, failuref(http.StatusNotFound, "This process takes no jobs in.")
+	}
+	var body struct {
+		Program       string            `json:"program"`
+		Args          []string          `json:"programArgsList"`
+		NonRestored   bool              `json:"allowNonRestoredState"`
+		Configuration map[string]string `json:"flinkConfiguration"`
+		Metadata      []byte            `json:"metadata"`
+	}
+	if err := r.decode(&body); err != nil {
+		return nil, err
+	}
+	ok, text, err := session.Check(SubmitRequest{Program: body.Program, Args: body.Args, Options: body.Configuration, AllowNonRestoredState: body.NonRestored}, body.Metadata)
+	if err != nil {
+		return nil, session.refusal(err)
+	}
+	return struct {
+		OK   bool   `json:"ok"`
+		Text string `json:"text"`
+	}{ok, text}, nil
 }

@@ -124,6 +124,7 @@ var routes = []route{
 	{"GET", "/savepoint-files", (*request).snapshotFiles, ""},
 	{"GET", "/savepoint-files/content", (*request).snapshotContent, ""},
 	{"GET", "/savepoint-files/identity", (*request).snapshotIdentity, ""},
+	{"POST", "/savepoint-checks", (*request).checkSavepoint, ""},
 	{"PUT", "/savepoint-holds/{holdid}", (*request).hold, ""},
 	{"DELETE", "/savepoint-holds/{holdid}", (*request).release, ""},
 	{"PUT", "/savepoint-uploads/{uploadid}", (*request).beginUpload, ""},
