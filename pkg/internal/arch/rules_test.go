@@ -42,7 +42,7 @@ var layers = [][]string{
 // pure lists the packages that only decide: Step(event, now) -> effects. They
 // have no goroutines, locks, clocks or I/O; their callers own all four.
 var pure = []string{
-	"pkg/internal/align", "pkg/internal/checkpoint", "pkg/internal/execution", "pkg/internal/graph", "pkg/internal/ha/reign",
+	"pkg/internal/align", "pkg/internal/checkpoint", "pkg/internal/exchange/credit", "pkg/internal/execution", "pkg/internal/graph", "pkg/internal/ha/reign",
 }
 
 // impure lists what pure packages do not import.
