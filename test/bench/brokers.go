@@ -9,6 +9,29 @@ import (
 	"github.com/rivulet-io/rivulet/test/realkafka"
 )
 
+// onServers calls f for each broker to measure on, which runs as long as f does.
+func (c options) onServers(ctx context.Context, f func(*server) error) error {
+	servers, err := c.servers()
+	if err != nil {
+		return err
+	}
+	for _, start := range servers {
+		s, err := start(ctx)
+		if err != nil {
+			return err
+		}
+		if s == nil {
+			continue
+		}
+		err = f(s)
+		s.stop()
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
 // servers returns how to start the brokers to measure on.
 func (c options) servers() ([]func(context.Context) (*server, error), error) {
 	real := func(ctx context.Context) (*server, error) {

@@ -25,23 +25,8 @@ func clusterSuite(ctx context.Context, c options) (Table, error) {
 	if err := buildMain(ctx, program, "github.com/rivulet-io/rivulet/examples/count"); err != nil {
 		return t, err
 	}
-	servers, err := c.servers()
-	if err != nil {
+	if err := c.onServers(ctx, func(s *server) error { return clusterOn(ctx, c, s, program, &t) }); err != nil {
 		return t, err
-	}
-	for _, start := range servers {
-		s, err := start(ctx)
-		if err != nil {
-			return t, err
-		}
-		if s == nil {
-			continue
-		}
-		err = clusterOn(ctx, c, s, program, &t)
-		s.stop()
-		if err != nil {
-			return t, fmt.Errorf("%s: %w", s.name, err)
-		}
 	}
 	t.Notes = append(t.Notes, fmt.Sprintf("examples/count, at least once, parallelism 2, %d keys; on the cluster every other record crosses from one TaskManager to the other. CPU is of all the job's processes, start and end included.", clusterKeys))
 	return t, nil

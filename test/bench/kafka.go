@@ -144,23 +144,8 @@ func talk(ctx context.Context, c options) (Table, error) {
 			return t, err
 		}
 	}
-	servers, err := c.servers()
-	if err != nil {
+	if err := c.onServers(ctx, func(s *server) error { return talkOn(ctx, c, s, programs, &t) }); err != nil {
 		return t, err
-	}
-	for _, start := range servers {
-		s, err := start(ctx)
-		if err != nil {
-			return t, err
-		}
-		if s == nil {
-			continue
-		}
-		err = talkOn(ctx, c, s, programs, &t)
-		s.stop()
-		if err != nil {
-			return t, fmt.Errorf("%s: %w", s.name, err)
-		}
 	}
 	t.Notes = append(t.Notes, "Ratios are of medians, Rivulet's to the loop's. The loop, exactly once, commits each second, without offsets; Rivulet checkpoints each second.")
 	return t, nil

@@ -50,24 +50,14 @@ func recovery(ctx context.Context, c options) (Table, error) {
 	if err := buildMain(ctx, program, "github.com/rivulet-io/rivulet/examples/count"); err != nil {
 		return t, err
 	}
-	servers, err := c.servers()
-	if err != nil {
-		return t, err
-	}
-	for _, start := range servers {
-		s, err := start(ctx)
-		if err != nil {
-			return t, err
-		}
-		if s == nil {
-			continue
-		}
+	if err := c.onServers(ctx, func(s *server) error {
 		took, err := recoverOn(ctx, c, s, program)
-		s.stop()
-		if err != nil {
-			return t, fmt.Errorf("%s: %w", s.name, err)
+		if err == nil {
+			t.add(s.name, strconv.Itoa(len(took)), fmt.Sprintf("%.2f", median(took)), fmt.Sprintf("%.2f", slices.Max(took)))
 		}
-		t.add(s.name, strconv.Itoa(len(took)), fmt.Sprintf("%.2f", median(took)), fmt.Sprintf("%.2f", slices.Max(took)))
+		return err
+	}); err != nil {
+		return t, err
 	}
 	t.Notes = append(t.Notes, "examples/count, exactly once, a checkpoint each 500 ms, 4 partitions, 20,000 records/s; from the start of the process to the first committed output of input that was written after the start.")
 	return t, nil
