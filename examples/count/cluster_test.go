@@ -96,3 +96,28 @@ func exactlyOnce(t *testing.T, out []*kgo.Record) {
 		t.Errorf("%d records, want %d", len(out), records)
 	}
 }
+
+// TestTaskManagerStartedAgain kills a TaskManager and starts it again on its data directory: it is known again, and the job goes on without waiting until its predecessor has
+// been silent for the heartbeat timeout, of a day here.
+func TestTaskManagerStartedAgain(t *testing.T) {
+	broker := program.NewKafka(t, 1, "from", "out")
+	c := program.StartCluster(t, 0, "--bootstrap", broker.Address, "--from", "from", "-D", "execution.checkpointing.interval=50ms",
+		"-D", "heartbeat.interval=1 h", "-D", "heartbeat.timeout=1 d", "-D", "restart-strategy.exponential-delay.initial-backoff=50ms")
+	dir := program.DataDir(t)
+	tm := c.StartTaskManager("--data-dir", dir)
+	out := broker.Consume("out")
+	for i := range 2 {
+		broker.Produce(&kgo.Record{Topic: "from", Key: []byte("k"), Value: []byte("v")})
+		out.Await("its count", func(rs []*kgo.Record) bool { return len(rs) > i })
+		if i == 0 {
+			tm.Kill()
+			tm = c.StartTaskManager("--data-dir", dir)
+		}
+	}
+	if second := c.StartTaskManager("--data-dir", dir); second.Wait() == 0 || !strings.Contains(second.Output(), "another process uses it") {
+		t.Errorf("a second process on its directory said %s", second.Output())
+	}
+	if want := `{"key":"k","value":"v","count":2}`; string(out.Records[1].Value) != want {
+		t.Errorf("got %s, want %s", out.Records[1].Value, want)
+	}
+}

@@ -146,7 +146,7 @@ func serve(ctx context.Context, p Program, r role, args []string, stdout, stderr
 func (o *Options) run(ctx context.Context, p Program, jobs []cluster.Job, console *console, log *slog.Logger) error {
 	if o.role == taskManager {
 		return cluster.RunTaskManager(ctx, cluster.TaskManagerConfig{
-			Build: rebuild(p), JobManagers: o.JobManagers, Address: o.RPCAddress, Slots: o.Slots, Settings: o.Settings, MemoryLimit: int64(o.Memory), Logger: log,
+			Build: rebuild(p), JobManagers: o.JobManagers, Address: o.RPCAddress, DataDir: o.DataDir, Slots: o.Slots, Settings: o.Settings, MemoryLimit: int64(o.Memory), Logger: log,
 			Services: []func(context.Context, *cluster.TaskManager) error{func(ctx context.Context, t *cluster.TaskManager) error { return serveHealth(ctx, o, t, log) }},
 		})
 	}

@@ -130,7 +130,7 @@ func (o *Options) define(fs *flag.FlagSet) {
 	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "log `LEVEL` and above: debug, info, warn or error")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 	if o.role == taskManager {
-		fs.StringVar(&o.DataDir, "data-dir", "", "keep what this process can make again in `DIR`; one process uses it at a time (default: none is kept)")
+		fs.StringVar(&o.DataDir, "data-dir", "", "be known again by what is kept in `DIR` when it is started anew: tasks of a process that was killed go on at once then; one process uses it at a time (default: it is a new TaskManager each time)")
 		fs.StringVar(&o.jobManagers, "jobmanager", "", "register with the JobManager at `HOST:PORT`; several, separated by commas, are asked for the one that leads (default "+defaultRPC+", or what jobmanager.rpc.address and jobmanager.rpc.port say)")
 		fs.IntVar(&o.Slots, "slots", 0, "offer `N` slots: each runs one subtask of every vertex (default 1, or taskmanager.numberOfTaskSlots)")
 		fs.StringVar(&o.RPCAddress, "rpc-address", "", "be found by the JobManager and other TaskManagers at `HOST:PORT` (default: what taskmanager.host and taskmanager.rpc.port say; without them a free port of the address by which this machine reaches the JobManager)")

@@ -3,10 +3,9 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -35,6 +34,8 @@ type TaskManagerConfig struct {
 	JobManagers []string
 	// Address is where others find it, HOST:PORT; empty is what the settings say (taskmanager.host, taskmanager.rpc.port).
 	Address string
+	// DataDir makes it known again when it is started anew; one process uses it at a time. Empty: it is another TaskManager each time.
+	DataDir string
 	// Slots is how many slots it offers (1; taskmanager.numberOfTaskSlots comes before that).
 	Slots int
 	// Settings are Flink's options of this process ("-D"); those of a job come with it.
@@ -127,6 +128,14 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	who := newIdentity(id)
+	if t.cfg.DataDir != "" {
+		var lock io.Closer
+		if who, lock, err = takeIdentity(fs.Local{}, t.cfg.DataDir, id); err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
 	slots := t.cfg.Slots
 	if slots <= 0 {
 		if slots, err = config.Get(t.settings, config.TaskSlots); err != nil {
@@ -140,7 +149,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	}
 	files := new(storage.Remote)
 	t.tm = taskmanager.New(taskmanager.Config{
-		ID: cmp.Or(id, newID()), Network: network, Address: address, JobManagers: t.cfg.JobManagers, Slots: slots, Program: t.program,
+		ID: who.ID, Directory: who.Directory, Generation: who.Generation, Network: network, Address: address, JobManagers: t.cfg.JobManagers, Slots: slots, Program: t.program,
 		Storage: storage.New(map[string]fs.FS{"file": fs.Local{}, storage.LeaderScheme: files}, t.settings), Files: files,
 		Exchange: taskmanager.NewExchange(exchange.Direct), ChannelBytes: channel, BufferBytes: buffer,
 		Registered: func(jobManager, address string) {
@@ -169,13 +178,6 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		g.Go(func() error { return service(ctx, t) })
 	}
 	return g.Wait()
-}
-
-// newID names this run of the process.
-func newID() string {
-	var b [3]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return cmp.Or(hostname(), "localhost") + "-" + hex.EncodeToString(b[:])
 }
 
 // address is where others find it.
