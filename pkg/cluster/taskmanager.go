@@ -134,7 +134,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		if who, lock, err = takeIdentity(fs.Local{}, t.cfg.DataDir, id); err != nil {
 			return err
 		}
-		defer lock.Close()
+		defer func() { _ = lock.Close() }() // the process ends
 	}
 	slots := t.cfg.Slots
 	if slots <= 0 {
