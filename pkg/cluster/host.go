@@ -303,7 +303,7 @@ func (h *Host) runJobs(ctx context.Context) error {
 		if err != nil {
 			if h.place.shared && errors.Is(err, ErrEnded) { // under an earlier leader
 				h.log.Info("there is nothing left to do", slog.Any("err", err))
-			} else if ctx.Err() == nil {
+			} else if ctx.Err() == nil && !(errors.Is(err, jobmanager.ErrSuspended) && h.jm.Closing()) { // told to end before it has begun is no error
 				errs = append(errs, err)
 			}
 			continue
