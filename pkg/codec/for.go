@@ -66,6 +66,11 @@ func Sharing[T any](c Codec[T]) func(src []byte, v *T) (int, error) {
 
 // noescape hides the address of a value from escape analysis. The programs do not keep the addresses they are given. What the value refers to is on the heap,
 // because it came through an interface; so the codecs below are only ever handed out as a Codec.
+//
+// While x is a number, a stack that moves leaves it behind. So no call may stand there, and the checks of a race build would be calls.
+//
+//go:nosplit
+//go:nocheckptr
 func noescape(p unsafe.Pointer) unsafe.Pointer {
 	x := uintptr(p)
 	return *(*unsafe.Pointer)(unsafe.Pointer(&x))
