@@ -61,7 +61,7 @@ func Check(ctx context.Context, cfg MiniConfig, job Job) (CheckResult, error) {
 	case record.Checkpoint != nil:
 		path = jobmanager.Resolve(at.root, record.Checkpoint.Path)
 	default:
-		path = record.Savepoint.Path
+		path = jobmanager.Resolve(at.root, record.Savepoint.Path)
 	}
 	s, err := at.Load(ctx, jobmanager.URI(path))
 	if err == nil {

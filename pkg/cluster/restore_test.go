@@ -186,6 +186,37 @@ func TestSavepointIntoAnotherJob(t *testing.T) {
 	})
 }
 
+// A mini whose TaskManagers do not see its disk calls its directory by another name. A job that ended is not run again because of it.
+func TestSavepointByAnotherName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := cluster.NewMemory()
+		p, _ := gated()
+		m, stop := start(t, cluster.MiniConfig{Jobs: job(p), Memory: mem, Settings: everySecond})
+		wait(t, "first numbers", func() bool { return p.out.len() == 100 })
+		id := m.Jobs()[0]
+		req, err := m.JobManager().Stop(id, "", "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r jobmanager.Request
+		wait(t, "savepoint", func() bool { r, err = m.JobManager().Request(id, req); return err == nil && r.Done })
+		if err := stop(); err != nil || r.Err != nil {
+			t.Fatal(err, r.Err)
+		}
+		q, open := next(p)
+		open.Store(true)
+		other := cluster.MiniConfig{Jobs: []cluster.Job{{Name: "other", Program: q, FromSavepoint: r.Path}}, Memory: mem, Settings: everySecond, Logger: logger(t)}
+		if err := run(t, other); err != nil {
+			t.Fatal(err)
+		}
+		q.check(t, 4)
+		other.Fabric = cluster.Separate
+		if err := run(t, other); !errors.Is(err, cluster.ErrEnded) {
+			t.Errorf("a FINISHED job, started from the same savepoint: got %v, want ErrEnded", err)
+		}
+	})
+}
+
 // damaged runs a job until it has several checkpoints, damages the newest, and returns what the next run says.
 func damaged(t *testing.T, commit bool, change func(*cluster.Job, *program)) (*program, error) {
 	mem := cluster.NewMemory()

@@ -118,6 +118,7 @@ type Pointer struct {
 
 // Origin is a snapshot that a job was started from.
 type Origin struct {
+	// Path is relative to the root of what the process keeps, if it lies below: modes have different names for the root.
 	Path  string `json:"path"`
 	Claim bool   `json:"claim,omitempty"`
 }

@@ -338,30 +338,30 @@ func mergeSettings(s Submission) []config.Setting {
 
 // nextRecord decides what a job of this name starts from.
 func nextRecord(s Submission, old *ha.Job, root string) (*ha.Job, error) {
+	var from *ha.Origin
+	if s.Restore.Savepoint != "" {
+		from = &ha.Origin{Path: relative(root, URI(s.Restore.Savepoint)), Claim: s.Restore.Claim}
+	}
 	anew := func() *ha.Job {
-		r := &ha.Job{Name: s.Name, ID: ha.JobID(base.NewJobID()), StartedMillis: time.Now().UnixMilli()}
-		if s.Restore.Savepoint != "" {
-			r.Savepoint = &ha.Origin{Path: URI(s.Restore.Savepoint), Claim: s.Restore.Claim}
-		}
-		return r
+		return &ha.Job{Name: s.Name, ID: ha.JobID(base.NewJobID()), StartedMillis: time.Now().UnixMilli(), Savepoint: from}
 	}
 	var r *ha.Job
 	switch {
 	case old == nil || s.Restore.Fresh:
 		r = anew()
 	case old.State == execution.JobFinished.String() || old.State == execution.JobCanceled.String():
-		if s.Restore.Savepoint == "" || startedFrom(old, URI(s.Restore.Savepoint), root) {
+		if from == nil || startedFrom(old, from.Path, root) {
 			return nil, fmt.Errorf("it is %s and is not run again unasked (--fresh does): %w", old.State, ErrEnded)
 		}
 		r = anew()
 	default:
 		r = old.Clone()
-		if want := s.Restore.Savepoint; want != "" && !startedFrom(old, URI(want), root) {
+		if from != nil && !startedFrom(old, from.Path, root) {
 			if old.Checkpoint != nil {
 				return nil, base.Permanent(fmt.Errorf("it has state of its own (checkpoint %d, at %s), newer than the savepoint %s: start it without --from-savepoint to go on, or add --fresh to go back to the savepoint",
-					old.Checkpoint.ID, Resolve(root, old.Checkpoint.Path), want))
+					old.Checkpoint.ID, Resolve(root, old.Checkpoint.Path), s.Restore.Savepoint))
 			}
-			r.Savepoint = &ha.Origin{Path: URI(want), Claim: s.Restore.Claim}
+			r.Savepoint = from
 		}
 	}
 	r.State, r.Error = execution.JobRunning.String(), ""
@@ -372,8 +372,10 @@ func nextRecord(s Submission, old *ha.Job, root string) (*ha.Job, error) {
 
 // startedFrom reports whether a job was already started from a savepoint, or stopped with it: then its own newest state is the one to go on from.
 func startedFrom(r *ha.Job, savepoint, root string) bool {
-	trim := func(p string) string { return strings.TrimSuffix(strings.TrimSuffix(p, "/_metadata"), "/") }
-	return r.Savepoint != nil && trim(r.Savepoint.Path) == trim(savepoint) || r.Checkpoint != nil && trim(Resolve(root, r.Checkpoint.Path)) == trim(savepoint)
+	trim := func(p string) string {
+		return strings.TrimSuffix(strings.TrimSuffix(Resolve(root, p), "/_metadata"), "/")
+	}
+	return r.Savepoint != nil && trim(r.Savepoint.Path) == trim(savepoint) || r.Checkpoint != nil && trim(r.Checkpoint.Path) == trim(savepoint)
 }
 
 // Result is how a job ended.

@@ -65,9 +65,10 @@ func (m *master) prepare() {
 	ledger = max(ledger, beside)
 	var from *candidate
 	if r.Checkpoint == nil && r.Savepoint != nil {
-		s, err := m.load(r.Savepoint.Path)
+		path := Resolve(root, r.Savepoint.Path)
+		s, err := m.load(path)
 		if err != nil {
-			err = fmt.Errorf("savepoint %s: %w", r.Savepoint.Path, err)
+			err = fmt.Errorf("savepoint %s: %w", path, err)
 			m.post(func() { m.globalFailure(base.Permanent(err)) })
 			return
 		}
