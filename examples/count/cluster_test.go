@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -43,12 +42,8 @@ func clusterExactlyOnce(t *testing.T, options func(name string) []string, change
 	out := broker.Consume("out")
 	const parts = 6
 	for i := range parts {
-		batch := batch(i*perKey/parts, (i+1)*perKey/parts)
-		for _, r := range batch {
-			r.Topic = "from"
-		}
-		broker.Produce(batch...)
-		out.Await("something more", func(rs []*kgo.Record) bool { return len(rs) > i*records/parts })
+		broker.Produce(program.Batch("from", i*program.PerKey/parts, (i+1)*program.PerKey/parts)...)
+		out.Await("something more", func(rs []*kgo.Record) bool { return len(rs) > i*program.Records/parts })
 		switch i {
 		case 0:
 			first.Kill()
@@ -69,31 +64,15 @@ func clusterExactlyOnce(t *testing.T, options func(name string) []string, change
 			first = third
 		}
 	}
-	out.Await("all", func(rs []*kgo.Record) bool { return len(rs) >= records })
+	out.Await("all", func(rs []*kgo.Record) bool { return len(rs) >= program.Records })
 	for what, p := range map[string]*program.Process{"first": first, "second": second, "JobManager": c.JobManager} {
 		if code := p.Terminate(); code != 0 {
 			t.Errorf("%s ended with %d", what, code)
 		}
 	}
-	exactlyOnce(t, out.Records)
+	program.ExactlyOnce(t, out.Records)
 	if !strings.Contains(c.JobManager.Output(), "restoring") {
 		t.Error("the JobManager has restored nothing")
-	}
-}
-
-// exactlyOnce checks the whole output.
-func exactlyOnce(t *testing.T, out []*kgo.Record) {
-	t.Helper()
-	seen := map[string]int{}
-	for _, r := range out {
-		key := string(r.Key)
-		if want := fmt.Sprintf(`{"key":%q,"value":"%d","count":%d}`, key, seen[key], seen[key]+1); string(r.Value) != want {
-			t.Fatalf("got %s, want %s", r.Value, want)
-		}
-		seen[key]++
-	}
-	if len(out) != records {
-		t.Errorf("%d records, want %d", len(out), records)
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -12,22 +11,6 @@ import (
 )
 
 func TestMain(m *testing.M) { program.Main(m, main) }
-
-const (
-	keys    = 7
-	perKey  = 3000
-	records = keys * perKey
-)
-
-// batch returns records from to to of each key; their values are their numbers.
-func batch(from, to int) (out []*kgo.Record) {
-	for n := from; n < to; n++ {
-		for k := range keys {
-			out = append(out, &kgo.Record{Topic: "in", Key: fmt.Appendf(nil, "key %d", k), Value: fmt.Appendf(nil, "%d", n)})
-		}
-	}
-	return out
-}
 
 // TestExactlyOnce kills the program with SIGKILL again and again: each key's counts are all there, once, in order.
 func TestExactlyOnce(t *testing.T) {
@@ -40,38 +23,22 @@ func TestExactlyOnce(t *testing.T) {
 	const parts = 6
 	for i := range parts {
 		p := program.Start(t, dir, args...)
-		broker.Produce(batch(i*perKey/parts, (i+1)*perKey/parts)...)
+		broker.Produce(program.Batch("in", i*program.PerKey/parts, (i+1)*program.PerKey/parts)...)
 		if i%2 == 1 { // killed soon, at a moment that is left to chance
 			out.Await("something more", func(rs []*kgo.Record) bool {
-				return len(rs) >= min(i*records/parts+rand.IntN(records/parts), records-1)
+				return len(rs) >= min(i*program.Records/parts+rand.IntN(program.Records/parts), program.Records-1)
 			})
 			p.Kill()
 			continue
 		}
-		out.Await("all so far", func(rs []*kgo.Record) bool { return len(rs) >= (i+1)*records/parts })
+		out.Await("all so far", func(rs []*kgo.Record) bool { return len(rs) >= (i+1)*program.Records/parts })
 		p.Kill()
 	}
 	p := program.Start(t, dir, args...)
 	p.Await("the job runs", func(output string) bool { return strings.Contains(output, "state=RUNNING") })
-	out.Await("all", func(rs []*kgo.Record) bool { return len(rs) >= records })
+	out.Await("all", func(rs []*kgo.Record) bool { return len(rs) >= program.Records })
 	if code := p.Terminate(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if len(out.Records) != records {
-		t.Errorf("%d records, want %d", len(out.Records), records)
-	}
-	seen := map[string]int{}
-	for _, r := range out.Records {
-		key := string(r.Key)
-		want := fmt.Sprintf(`{"key":%q,"value":"%d","count":%d}`, key, seen[key], seen[key]+1)
-		if string(r.Value) != want {
-			t.Fatalf("got %s, want %s", r.Value, want)
-		}
-		seen[key]++
-	}
-	for k := range keys {
-		if n := seen[fmt.Sprintf("key %d", k)]; n != perKey {
-			t.Errorf("key %d: %d records", k, n)
-		}
-	}
+	program.ExactlyOnce(t, out.Records)
 }

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	_ "github.com/rivulet-io/rivulet/pkg/fs/s3" // s3://, in the processes that the tests start
 	"github.com/rivulet-io/rivulet/pkg/fs/s3/s3test"
 	"github.com/rivulet-io/rivulet/test/program"
@@ -22,32 +20,13 @@ var quick = []string{
 	"-D", "restart-strategy.exponential-delay.initial-backoff=50ms",
 }
 
-// throughFaults lets the job read its input in parts. After each part but the last, when something of it has come out, fault is called; at the end, all is there exactly once.
-func throughFaults(t *testing.T, broker *program.Kafka, parts int, fault func(i int)) {
-	t.Helper()
-	out := broker.Consume("out")
-	for i := range parts {
-		batch := batch(i*perKey/parts, (i+1)*perKey/parts)
-		for _, r := range batch {
-			r.Topic = "from"
-		}
-		broker.Produce(batch...)
-		out.Await("something more", func(rs []*kgo.Record) bool { return len(rs) > i*records/parts })
-		if i+1 < parts {
-			fault(i)
-		}
-	}
-	out.Await("all", func(rs []*kgo.Record) bool { return len(rs) >= records })
-	exactlyOnce(t, out.Records)
-}
-
 // TestClusterWithoutSharedDirectory runs the job on processes that share no directory: its checkpoints are the JobManager's own. TaskManagers and then the JobManager are killed.
 func TestClusterWithoutSharedDirectory(t *testing.T) {
 	broker := program.NewKafka(t, 3, "from", "out")
 	c := program.StartCluster(t, 0, append([]string{"--bootstrap", broker.Address, "-D", "parallelism.default=2", "-D", "execution.checkpointing.dir=jobmanager:///checkpoints"}, quick...)...)
 	start := func() *program.Process { return c.StartTaskManagerIn(t.TempDir()) }
 	first, second := start(), start()
-	throughFaults(t, broker, 4, func(i int) {
+	program.NewCount(broker, 4).ThroughFaults(func(i int) {
 		switch i {
 		case 0:
 			first.Kill()
@@ -80,7 +59,7 @@ func TestTaskManagerOnAnotherMount(t *testing.T) {
 	far := c.StartTaskManagerIn(away, "-D", "taskmanager.resource-id=far")
 	c.JobManager.Find("the TaskManager is refused", `(task manager far does not see the checkpoint directory file:///proc/self/cwd/checkpoints/.*set execution.checkpointing.dir to a directory that all hosts share)`)
 	near := c.StartTaskManager()
-	throughFaults(t, broker, 2, func(int) {
+	program.NewCount(broker, 2).ThroughFaults(func(int) {
 		near.Kill()
 		near = c.StartTaskManager()
 	})
@@ -136,7 +115,7 @@ func TestCheckpointsOnS3(t *testing.T) {
 					return program.Start(t, t.TempDir(), append([]string{"--data-dir", dir, "--rest-address", "127.0.0.1:0"}, args...)...)
 				}
 				p := start()
-				throughFaults(t, broker, 3, func(int) {
+				program.NewCount(broker, 3).ThroughFaults(func(int) {
 					p.Kill()
 					p = start()
 				})
@@ -145,7 +124,7 @@ func TestCheckpointsOnS3(t *testing.T) {
 				c := program.StartCluster(t, 0, args...)
 				first := c.StartTaskManagerIn(t.TempDir(), options...)
 				c.StartTaskManagerIn(t.TempDir(), options...)
-				throughFaults(t, broker, 3, func(i int) {
+				program.NewCount(broker, 3).ThroughFaults(func(i int) {
 					if i == 0 {
 						first.Kill()
 						c.StartTaskManagerIn(t.TempDir(), options...)

@@ -28,11 +28,16 @@ const limit = time.Minute
 
 // Main is what TestMain is: it runs the tests, or main in a process that Start started.
 func Main(m *testing.M, main func()) {
+	RunIfAsked(main)
+	os.Exit(m.Run())
+}
+
+// RunIfAsked is the first thing in a TestMain that does more than Main: it runs main, and does not return, in a process that Start started.
+func RunIfAsked(main func()) {
 	if os.Getenv(variable) != "" {
 		main()
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
 }
 
 // Process is a running program.

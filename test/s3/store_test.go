@@ -16,17 +16,21 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rivulet-io/rivulet/examples/count/job"
+	"github.com/rivulet-io/rivulet/pkg/app"
 	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/fs/s3"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
 	"github.com/rivulet-io/rivulet/pkg/internal/storage"
+	"github.com/rivulet-io/rivulet/test/program"
 )
 
 // server is the address of the store, which has the bucket "bucket".
 var server string
 
 func TestMain(m *testing.M) {
+	program.RunIfAsked(func() { app.Main("count", job.Build) })
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -59,11 +63,18 @@ func run(m *testing.M) (code int, err error) {
 	}
 	cmd := exec.Command(program, "--port", address, "posix", data)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY=access", "ROOT_SECRET_KEY=hidden")
-	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = io.Discard, &said
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, cmd.Process.Kill()); _ = cmd.Wait() }()
+	defer func() {
+		err = errors.Join(err, cmd.Process.Kill())
+		_ = cmd.Wait() // it was killed
+		if code != 0 {
+			fmt.Fprintf(os.Stderr, "the server says:\n%s", said.Bytes())
+		}
+	}()
 	server = "http://" + address
 	for range 1_000_000 { // until it answers; go test's own limit ends it otherwise
 		if resp, err := http.Get(server); err == nil {
