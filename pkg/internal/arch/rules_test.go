@@ -19,7 +19,7 @@ var layers = [][]string{
 	// Ground.
 	{"pkg/internal/pb/rivulet/rpc/v1", "pkg/codec", "pkg/config", "pkg/fs", "pkg/fs/fault", "pkg/metrics"},
 	// Words.
-	{"pkg/internal/base", "pkg/event"},
+	{"pkg/internal/base", "pkg/event", "pkg/row"},
 	// Contracts that users implement or hold.
 	{"pkg/connector", "pkg/state"},
 	// Decisions, and what the two hosts tell each other.
