@@ -20,6 +20,9 @@ var layers = [][]string{
 	{"pkg/internal/pb/rivulet/rpc/v1", "pkg/codec", "pkg/config", "pkg/fs", "pkg/fs/fault", "pkg/metrics"},
 	// Words.
 	{"pkg/internal/base", "pkg/event", "pkg/row"},
+	// SQL: the language.
+	{"pkg/sql/internal/expr"},
+	{"pkg/sql/internal/function"},
 	// Contracts that users implement or hold.
 	{"pkg/connector", "pkg/state"},
 	// Decisions, and what the two hosts tell each other.
