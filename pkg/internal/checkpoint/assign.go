@@ -105,10 +105,10 @@ func Assign(m *snapshotv1.Metadata, graph *planv1.JobGraph, opts AssignOptions) 
 	if len(problems) > 0 {
 		return a, base.Permanent(fmt.Errorf("%s", strings.Join(problems, "\n")))
 	}
-	byID := map[base.OperatorID]*snapshotv1.Operator{}
+	deals := map[base.OperatorID]*deal{}
 	for _, x := range a.Operators {
 		if x.Fate == Kept {
-			byID[x.ID] = x.Stored
+			deals[x.ID] = newDeal(x.Stored)
 		}
 	}
 	for _, v := range graph.GetVertices() {
@@ -116,8 +116,8 @@ func Assign(m *snapshotv1.Metadata, graph *planv1.JobGraph, opts AssignOptions) 
 		for i := range int(v.GetParallelism()) {
 			r := &rpcv1.Restore{CheckpointId: m.GetCheckpointId(), BaseDir: opts.Base}
 			for _, op := range v.GetOperators() {
-				if o := byID[base.OperatorID(op.GetId())]; o != nil {
-					r.Operators = append(r.Operators, restore(o, i, int(v.GetParallelism()), a.MaxParallelism[vid]))
+				if d := deals[base.OperatorID(op.GetId())]; d != nil {
+					r.Operators = append(r.Operators, d.restore(i, int(v.GetParallelism()), a.MaxParallelism[vid]))
 				}
 			}
 			a.Tasks[Subtask{vid, i}] = r
@@ -194,78 +194,98 @@ func nonRestored(path string, lost []Mapping) string {
 		"If you want to allow to skip this, you can set the --allowNonRestoredState option on the CLI. State without operator: %s.", path, lost[0].ID, strings.Join(names, ", "))
 }
 
-// restore is what subtask i of p gets of an operator's state.
-func restore(o *snapshotv1.Operator, i, p, maxP int) *rpcv1.OperatorRestore {
-	r := &rpcv1.OperatorRestore{OperatorId: o.GetId(), KeySchema: o.GetKeySchema(), Finished: len(o.GetSubtasks()) == int(o.GetParallelism())}
-	subtasks := slices.SortedFunc(slices.Values(o.GetSubtasks()), func(a, b *snapshotv1.Subtask) int { return cmp.Compare(a.GetIndex(), b.GetIndex()) })
-	mine := base.RangeOf(i, p, maxP)
-	var names []string
-	lists := map[string][]*snapshotv1.Subtask{} // who has it, by index
-	for _, s := range subtasks {
-		r.Finished = r.Finished && s.GetFinished()
-		if mutant.Is(mutant.WrongKeyGroups) && int(s.GetIndex()) != i {
-			continue
-		}
+// deal is an operator's state, laid out so that each of its new subtasks finds its part without looking at all.
+type deal struct {
+	*snapshotv1.Operator
+	finished bool
+	// keyed is all of it by first key group; last holds, for each, the largest last key group up to it.
+	keyed []dealt
+	last  []int32
+	lists []*list // by name
+}
+
+type dealt struct {
+	*snapshotv1.KeyedState
+	at, subtask int // in the order of the old subtasks
+}
+
+// list is a list state of all old subtasks.
+type list struct {
+	name           string
+	redistribution snapshotv1.Redistribution
+	old            [][][]byte // of those that have it
+	byIndex        map[int][][]byte
+	all            [][]byte
+}
+
+func newDeal(o *snapshotv1.Operator) *deal {
+	d := &deal{Operator: o, finished: len(o.GetSubtasks()) == int(o.GetParallelism())}
+	lists := map[string]*list{}
+	for _, s := range slices.SortedFunc(slices.Values(o.GetSubtasks()), func(a, b *snapshotv1.Subtask) int { return cmp.Compare(a.GetIndex(), b.GetIndex()) }) {
+		d.finished = d.finished && s.GetFinished()
 		for _, k := range s.GetKeyed() {
-			if int(k.GetFirstKeyGroup()) <= mine.End && int(k.GetLastKeyGroup()) >= mine.Start {
-				r.Keyed = append(r.Keyed, k)
-			}
+			d.keyed = append(d.keyed, dealt{k, len(d.keyed), int(s.GetIndex())})
 		}
-		for _, l := range s.GetLists() {
-			if lists[l.GetName()] == nil {
-				names = append(names, l.GetName())
+		for _, ls := range s.GetLists() {
+			l := lists[ls.GetName()]
+			if l == nil {
+				l = &list{name: ls.GetName(), redistribution: ls.GetRedistribution(), byIndex: map[int][][]byte{}}
+				lists[l.name] = l
+				d.lists = append(d.lists, l)
 			}
-			lists[l.GetName()] = append(lists[l.GetName()], s)
+			l.old = append(l.old, ls.GetEntries())
+			l.byIndex[int(s.GetIndex())] = ls.GetEntries()
+			l.all = append(l.all, ls.GetEntries()...)
 		}
 	}
-	slices.Sort(names)
-	for _, n := range names {
-		if l := share(n, lists[n], i, p, int(o.GetParallelism())); l != nil {
-			r.Lists = append(r.Lists, l)
+	slices.SortFunc(d.lists, func(a, b *list) int { return cmp.Compare(a.name, b.name) })
+	slices.SortStableFunc(d.keyed, func(a, b dealt) int { return cmp.Compare(a.GetFirstKeyGroup(), b.GetFirstKeyGroup()) })
+	last := int32(-1)
+	for _, k := range d.keyed {
+		last = max(last, k.GetLastKeyGroup())
+		d.last = append(d.last, last)
+	}
+	return d
+}
+
+// restore is what subtask i of p gets. What several get they share: nobody changes it.
+func (d *deal) restore(i, p, maxP int) *rpcv1.OperatorRestore {
+	r := &rpcv1.OperatorRestore{OperatorId: d.GetId(), KeySchema: d.GetKeySchema(), Finished: d.finished}
+	mine := base.RangeOf(i, p, maxP)
+	var keyed []dealt
+	from, _ := slices.BinarySearch(d.last, int32(mine.Start))
+	for _, k := range d.keyed[from:] {
+		if int(k.GetFirstKeyGroup()) > mine.End {
+			break
 		}
+		if int(k.GetLastKeyGroup()) >= mine.Start && (k.subtask == i || !mutant.Is(mutant.WrongKeyGroups)) {
+			keyed = append(keyed, k)
+		}
+	}
+	slices.SortFunc(keyed, func(a, b dealt) int { return cmp.Compare(a.at, b.at) })
+	for _, k := range keyed {
+		r.Keyed = append(r.Keyed, k.KeyedState)
+	}
+	for _, l := range d.lists {
+		r.Lists = append(r.Lists, &snapshotv1.ListState{Name: l.name, Redistribution: l.redistribution, Entries: l.share(i, p, int(d.GetParallelism()))})
 	}
 	return r
 }
 
-// share is what subtask i of p gets of the list state name that old subtasks have, which were oldP.
-func share(name string, old []*snapshotv1.Subtask, i, p, oldP int) *snapshotv1.ListState {
-	of := func(s *snapshotv1.Subtask) *snapshotv1.ListState {
-		for _, l := range s.GetLists() {
-			if l.GetName() == name {
-				return l
-			}
+// share is what subtask i of p gets of a list state of oldP.
+func (l *list) share(i, p, oldP int) [][]byte {
+	switch {
+	case l.redistribution == snapshotv1.Redistribution_REDISTRIBUTION_BROADCAST:
+		if own, ok := l.byIndex[i]; ok {
+			return own
 		}
-		return nil
+		return l.old[i%len(l.old)]
+	case l.redistribution == snapshotv1.Redistribution_REDISTRIBUTION_UNION, mutant.Is(mutant.DoubleSplit) && i == 0:
+		return l.all
+	case p == oldP && !mutant.Is(mutant.DoubleSplit):
+		return l.byIndex[i]
 	}
-	out := &snapshotv1.ListState{Name: name, Redistribution: of(old[0]).GetRedistribution()}
-	if out.Redistribution == snapshotv1.Redistribution_REDISTRIBUTION_BROADCAST {
-		from := old[i%len(old)]
-		for _, s := range old {
-			if int(s.GetIndex()) == i {
-				from = s
-			}
-		}
-		out.Entries = of(from).GetEntries()
-		return out
-	}
-	if out.Redistribution != snapshotv1.Redistribution_REDISTRIBUTION_UNION && p == oldP && !mutant.Is(mutant.DoubleSplit) {
-		for _, s := range old {
-			if int(s.GetIndex()) == i {
-				out.Entries = of(s).GetEntries()
-			}
-		}
-		return out
-	}
-	for _, s := range old {
-		out.Entries = append(out.Entries, of(s).GetEntries()...)
-	}
-	if mutant.Is(mutant.DoubleSplit) && i == 0 {
-		return out
-	}
-	if out.Redistribution != snapshotv1.Redistribution_REDISTRIBUTION_UNION {
-		// Evenly: the first ones get one more.
-		n := len(out.Entries)
-		out.Entries = out.Entries[i*(n/p)+min(i, n%p) : (i+1)*(n/p)+min(i+1, n%p)]
-	}
-	return out
+	// Evenly: the first ones get one more.
+	n := len(l.all)
+	return l.all[i*(n/p)+min(i, n%p) : (i+1)*(n/p)+min(i+1, n%p)]
 }

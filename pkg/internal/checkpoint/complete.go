@@ -147,7 +147,7 @@ func (c *Coordinator) complete(p *pending, now time.Time) {
 	for key, a := range p.acks {
 		for _, op := range a.GetOperators() {
 			if len(op.GetState().GetCommittables()) > 0 {
-				c.uncommitted[key] = append(c.uncommitted[key], p.id)
+				c.owe(key, p.id)
 				break
 			}
 		}
@@ -170,17 +170,35 @@ func (c *Coordinator) complete(p *pending, now time.Time) {
 // recover notes that what a snapshot of an earlier run had prepared may be open. Tasks of then are not those of now: only LedgerWritten says that it is done.
 func (c *Coordinator) recover(s Snapshot) {
 	if s.ID > c.ledger && prepared(s.Metadata) {
-		c.uncommitted[Subtask{}] = append(c.uncommitted[Subtask{}], s.ID)
+		c.owe(Subtask{}, s.ID)
 	}
 }
 
-func (c *Coordinator) committed(key Subtask, upTo base.CheckpointID) {
-	left := slices.DeleteFunc(c.uncommitted[key], func(id base.CheckpointID) bool { return id <= upTo })
+// owe notes that a subtask is to commit a checkpoint, settle that it is not any more.
+func (c *Coordinator) owe(key Subtask, id base.CheckpointID) {
+	c.uncommitted[key] = append(c.uncommitted[key], id)
+	c.owing[id]++
+}
+
+func (c *Coordinator) settle(key Subtask, done func(base.CheckpointID) bool) {
+	left := slices.DeleteFunc(c.uncommitted[key], func(id base.CheckpointID) bool {
+		if !done(id) {
+			return false
+		}
+		if c.owing[id]--; c.owing[id] == 0 {
+			delete(c.owing, id)
+		}
+		return true
+	})
 	if len(left) == 0 {
 		delete(c.uncommitted, key)
 	} else {
 		c.uncommitted[key] = left
 	}
+}
+
+func (c *Coordinator) committed(key Subtask, upTo base.CheckpointID) {
+	c.settle(key, func(id base.CheckpointID) bool { return id <= upTo })
 }
 
 // record writes to the ledger how far all commits are done. A checkpoint without committables needs no record: there is nothing that could be doubled.
@@ -192,8 +210,8 @@ func (c *Coordinator) record(now time.Time) {
 	var done *retained // the newest that is committed
 	for _, r := range c.retain {
 		open := false
-		for _, ids := range c.uncommitted {
-			open = open || ids[0] <= r.ID
+		for id := range c.owing {
+			open = open || id <= r.ID
 		}
 		if !open {
 			done = r

@@ -56,6 +56,8 @@ type Coordinator struct {
 	tasks    []*task // of all vertices, in the order of the graph
 	places   map[Subtask]*task
 	sources  []base.OperatorID
+	// running and finished count tasks: no event looks at all of them to know.
+	running, finished int
 
 	active   bool // between Start and Stop
 	next     base.CheckpointID
@@ -74,6 +76,7 @@ type Coordinator struct {
 
 	ledger      base.CheckpointID
 	uncommitted map[Subtask][]base.CheckpointID // ascending
+	owing       map[base.CheckpointID]int       // how many subtasks are to commit it; no zeros
 	recording   base.CheckpointID               // being written to the ledger
 	ledgerRetry time.Time
 
@@ -84,6 +87,7 @@ type Coordinator struct {
 
 type vertex struct {
 	*planv1.Vertex
+	at        int // in the order of the graph
 	tasks     []*task
 	producers []*vertex
 }
@@ -122,6 +126,7 @@ type pending struct {
 	waiting     map[base.SubtaskID]bool // tasks that have not acked
 	tasks       []base.SubtaskID        // all that take part
 	acks        map[Subtask]*snapshotv1.SubtaskAck
+	files       map[string]bool // that acks name, in the job's directory
 	finished    map[Subtask]bool
 	meta        *snapshotv1.Metadata
 	size        int64
@@ -161,12 +166,13 @@ func New(graph *planv1.JobGraph, cfg Config) *Coordinator {
 	cfg.Timeout = cmp.Or(cfg.Timeout, 10*time.Minute)
 	c := &Coordinator{
 		cfg: cfg, next: cfg.NextID, ledger: cfg.Ledger, requests: map[string]bool{}, aborted: map[base.CheckpointID]*pending{},
-		places: map[Subtask]*task{}, uncommitted: map[Subtask][]base.CheckpointID{}, files: files{refs: map[string]int{}, deleted: map[string]bool{}},
+		places: map[Subtask]*task{}, uncommitted: map[Subtask][]base.CheckpointID{}, owing: map[base.CheckpointID]int{},
+		files: files{refs: map[string]int{}, dirs: map[string]int{}, deleted: map[string]bool{}},
 	}
 	c.stats.max = cfg.History
 	byID := map[string]*vertex{}
 	for _, pv := range graph.GetVertices() {
-		v := &vertex{Vertex: pv}
+		v := &vertex{Vertex: pv, at: len(c.vertices)}
 		byID[string(pv.GetId())] = v
 		c.vertices = append(c.vertices, v)
 		for i := range pv.GetParallelism() {
@@ -257,12 +263,8 @@ func (c *Coordinator) start(e Start, now time.Time) {
 		c.retain = c.retain[:i]
 	}
 	if claim == Own {
-		for key, ids := range c.uncommitted {
-			if ids = slices.DeleteFunc(ids, func(id base.CheckpointID) bool { return id > r.ID }); len(ids) == 0 {
-				delete(c.uncommitted, key)
-			} else {
-				c.uncommitted[key] = ids
-			}
+		for key := range c.uncommitted {
+			c.settle(key, func(id base.CheckpointID) bool { return id > r.ID })
 		}
 	}
 	known := func(k *retained) bool { return k.ID == r.ID && k.Path == r.Path }
@@ -291,7 +293,9 @@ func (c *Coordinator) task(e Task, now time.Time) {
 		return
 	}
 	old := t.id
+	c.count(t, -1)
 	t.id, t.state = e.ID, e.State
+	c.count(t, +1)
 	if e.State != rpcv1.TaskState_TASK_STATE_RUNNING {
 		for _, p := range slices.Clone(c.pending) {
 			if p.waiting[old] && p.phase <= collectAcks {
@@ -299,8 +303,18 @@ func (c *Coordinator) task(e Task, now time.Time) {
 			}
 		}
 	}
-	if c.stopped != nil && !slices.ContainsFunc(c.tasks, func(t *task) bool { return !t.finished() }) {
+	if c.stopped != nil && c.finished == len(c.tasks) {
 		c.answerStop("")
+	}
+}
+
+// count keeps the counts of states.
+func (c *Coordinator) count(t *task, by int) {
+	switch {
+	case t.running():
+		c.running += by
+	case t.finished():
+		c.finished += by
 	}
 }
 
@@ -333,38 +347,35 @@ func (c *Coordinator) request(t Trigger) {
 	c.queue = append(c.queue, t)
 }
 
+// ready reports whether a checkpoint can be taken now.
+func (c *Coordinator) ready() bool {
+	return c.active && c.stopped == nil && c.running > 0 && c.running+c.finished == len(c.tasks) && (c.finished == 0 || c.cfg.AfterTasksFinish)
+}
+
 // notReady says why no checkpoint can be taken now; empty when one can.
 func (c *Coordinator) notReady() string {
-	if !c.active {
+	switch {
+	case c.ready():
+		return ""
+	case !c.active:
 		return "the job's tasks are not running"
-	}
-	if c.stopped != nil {
+	case c.stopped != nil:
 		return "the job is stopping"
+	case c.finished == len(c.tasks):
+		return "all tasks have finished"
 	}
-	ended := 0
 	for _, t := range c.tasks {
-		switch {
-		case t.finished():
-			ended++
-		case !t.running():
+		if !t.finished() && !t.running() {
 			return fmt.Sprintf("not all required tasks are currently running: %s is not", c.describe(t.id))
 		}
 	}
-	switch {
-	case ended == len(c.tasks):
-		return "all tasks have finished"
-	case ended > 0 && !c.cfg.AfterTasksFinish:
-		return "some tasks have finished, and checkpoints-after-tasks-finish is off"
-	}
-	return ""
+	return "some tasks have finished, and checkpoints-after-tasks-finish is off"
 }
 
 // describe names a subtask for people.
 func (c *Coordinator) describe(id base.SubtaskID) string {
-	for _, v := range c.vertices {
-		if base.VertexID(v.GetId()) == id.Vertex {
-			return fmt.Sprintf("%s (%d/%d)", v.GetName(), id.Index+1, v.GetParallelism())
-		}
+	if t := c.places[Subtask{id.Vertex, id.Index}]; t != nil {
+		return fmt.Sprintf("%s (%d/%d)", t.v.GetName(), id.Index+1, t.v.GetParallelism())
 	}
 	return id.String()
 }
@@ -392,7 +403,7 @@ func (c *Coordinator) triggerDue(now time.Time) {
 		}
 		c.trigger(t, now)
 	}
-	if c.periodic() && !now.Before(c.dueAt()) && c.room() && c.notReady() == "" {
+	if c.periodic() && !now.Before(c.dueAt()) && c.room() && c.ready() {
 		c.due = now.Add(c.cfg.Interval)
 		c.trigger(Trigger{Kind: snapshotv1.Kind_KIND_CHECKPOINT}, now)
 	}
@@ -428,7 +439,7 @@ func (c *Coordinator) room() bool {
 func (c *Coordinator) trigger(t Trigger, now time.Time) {
 	p := &pending{
 		id: c.next, trigger: t, at: now, full: t.Full || t.Kind != snapshotv1.Kind_KIND_CHECKPOINT || c.full || c.cfg.Full, missing: slices.Clone(c.sources),
-		enumerators: map[base.OperatorID][]byte{}, waiting: map[base.SubtaskID]bool{}, acks: map[Subtask]*snapshotv1.SubtaskAck{}, finished: map[Subtask]bool{},
+		enumerators: map[base.OperatorID][]byte{}, waiting: map[base.SubtaskID]bool{}, acks: map[Subtask]*snapshotv1.SubtaskAck{}, files: map[string]bool{}, finished: map[Subtask]bool{},
 	}
 	c.next++
 	for _, t := range c.tasks {
@@ -461,17 +472,17 @@ func (c *Coordinator) triggerTasks(p *pending) {
 			e.Stop = rpcv1.StopMode_STOP_MODE_DRAIN
 		}
 	}
+	runs := map[*vertex]bool{}
 	for _, id := range p.tasks {
-		for _, v := range c.vertices {
-			if base.VertexID(v.GetId()) != id.Vertex {
-				continue
-			}
-			fed := slices.ContainsFunc(v.producers, func(v *vertex) bool {
-				return slices.ContainsFunc(v.tasks, func(t *task) bool { return !p.finished[Subtask{t.id.Vertex, t.id.Index}] })
-			})
-			if !fed {
-				e.Tasks = append(e.Tasks, id)
-			}
+		runs[c.places[Subtask{id.Vertex, id.Index}].v] = true
+	}
+	fed := map[base.VertexID]bool{}
+	for v := range runs {
+		fed[base.VertexID(v.GetId())] = slices.ContainsFunc(v.producers, func(v *vertex) bool { return runs[v] })
+	}
+	for _, id := range p.tasks {
+		if !fed[id.Vertex] {
+			e.Tasks = append(e.Tasks, id)
 		}
 	}
 	c.emit(e)
@@ -516,15 +527,22 @@ func (c *Coordinator) ack(e Ack, now time.Time) {
 	if p.phase != collectAcks || !p.waiting[e.Task] {
 		return // said twice
 	}
-	if gone := c.files.gone(fileNames(e.State)); gone != "" && !p.savepoint() {
+	names := fileNames(e.State)
+	if gone := c.files.gone(names); gone != "" && !p.savepoint() {
 		c.full = true
 		c.fail(p, fmt.Sprintf("%s depends on %s, which was deleted", c.describe(e.Task), gone), true, now)
 		c.late(e)
 		return
 	}
 	delete(p.waiting, e.Task)
-	p.acks[Subtask{e.Task.Vertex, e.Task.Index}] = e.State
-	p.record.ack(e, now)
+	key := Subtask{e.Task.Vertex, e.Task.Index}
+	p.acks[key] = e.State
+	if !p.savepoint() {
+		for _, n := range names {
+			p.files[n] = true
+		}
+	}
+	p.record.ack(e, c.places[key].v.at, now)
 	if len(p.waiting) == 0 {
 		p.phase = ready
 	}
@@ -563,15 +581,9 @@ func (c *Coordinator) discard(p *pending, acks ...*snapshotv1.SubtaskAck) {
 
 // unused returns the files that no retained and no pending checkpoint names.
 func (c *Coordinator) unused(names []string) []string {
-	var pending []string
-	for _, p := range c.pending {
-		if !p.savepoint() {
-			for _, a := range p.acks {
-				pending = append(pending, fileNames(a)...)
-			}
-		}
-	}
-	return slices.DeleteFunc(names, func(n string) bool { return c.files.refs[n] > 0 || slices.Contains(pending, n) })
+	return slices.DeleteFunc(names, func(n string) bool {
+		return c.files.refs[n] > 0 || slices.ContainsFunc(c.pending, func(p *pending) bool { return p.files[n] })
+	})
 }
 
 // fail ends a pending checkpoint. While its pointer is being written it is not ours to end; while its metadata is, it ends when that is over.
@@ -607,7 +619,7 @@ func (c *Coordinator) abort(p *pending, reason string, counted bool, now time.Ti
 				acks = append(acks, a)
 			}
 		}
-		p.acks = nil
+		p.acks, p.files = nil, nil
 		c.discard(p, acks...)
 	}
 	if p.trigger.Request != "" {
@@ -659,7 +671,7 @@ func (c *Coordinator) askToWake() {
 			at = t
 		}
 	}
-	if c.periodic() && c.room() && c.notReady() == "" {
+	if c.periodic() && c.room() && c.ready() {
 		sooner(c.dueAt())
 	}
 	for _, p := range c.pending {

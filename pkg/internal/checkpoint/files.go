@@ -18,9 +18,11 @@ import (
 //  2. A task hears of it late, and hands in its part of checkpoint 3, which it built on 1: it names F.
 //  3. Checkpoint 3 completes: F has a reference again.
 type files struct {
-	refs    map[string]int
-	doomed  []doomed
-	deleted map[string]bool // lately
+	refs   map[string]int
+	dirs   map[string]int // how many of refs lie in a directory of the job's: the first element of their names
+	doomed []doomed
+	// deleted are those that were deleted lately, before those that were deleted before them.
+	deleted, before map[string]bool
 }
 
 type doomed struct {
@@ -28,12 +30,20 @@ type doomed struct {
 	since base.CheckpointID // ids from here on were triggered after it lost its last reference
 }
 
-// maxDeleted bounds the names remembered as deleted.
+// maxDeleted is how many names are remembered as deleted at least; as many as have references, if these are more.
 const maxDeleted = 8192
+
+// top is the directory of the job's that a file lies in.
+func top(name string) string {
+	dir, _, _ := strings.Cut(name, "/")
+	return dir
+}
 
 func (f *files) hold(m *snapshotv1.Metadata) {
 	for n := range Files(m) {
-		f.refs[n]++
+		if f.refs[n]++; f.refs[n] == 1 {
+			f.dirs[top(n)]++
+		}
 	}
 }
 
@@ -44,6 +54,9 @@ func (f *files) release(m *snapshotv1.Metadata, dir string, next base.Checkpoint
 			continue
 		}
 		delete(f.refs, n)
+		if f.dirs[top(n)]--; f.dirs[top(n)] == 0 {
+			delete(f.dirs, top(n))
+		}
 		if !strings.HasPrefix(n, dir+"/") {
 			f.doomed = append(f.doomed, doomed{n, next})
 		}
@@ -68,8 +81,8 @@ func (f *files) delete(names []string, dir string) (outside []string) {
 		if dir != "" && strings.HasPrefix(n, dir+"/") {
 			continue
 		}
-		if len(f.deleted) >= maxDeleted {
-			clear(f.deleted)
+		if len(f.deleted) >= max(maxDeleted, len(f.refs)) {
+			f.before, f.deleted = f.deleted, map[string]bool{}
 		}
 		f.deleted[n] = true
 		outside = append(outside, n)
@@ -81,7 +94,7 @@ func (f *files) delete(names []string, dir string) (outside []string) {
 // gone returns the first of names that was deleted; empty for none.
 func (f *files) gone(names []string) string {
 	for _, n := range names {
-		if f.deleted[n] {
+		if f.deleted[n] || f.before[n] {
 			return n
 		}
 	}
@@ -89,14 +102,7 @@ func (f *files) gone(names []string) string {
 }
 
 // under reports whether a file of dir has references.
-func (f *files) under(dir string) bool {
-	for n := range f.refs {
-		if strings.HasPrefix(n, dir+"/") {
-			return true
-		}
-	}
-	return false
-}
+func (f *files) under(dir string) bool { return f.dirs[dir] > 0 }
 
 func fileNames(a *snapshotv1.SubtaskAck) (names []string) {
 	for _, o := range a.GetOperators() {

@@ -178,17 +178,14 @@ func (s *stats) begin(p *pending, vertices []*vertex) *Record {
 	return r
 }
 
-func (r *Record) ack(e Ack, now time.Time) {
+// ack notes the part of a task of the vertex at that place.
+func (r *Record) ack(e Ack, vertex int, now time.Time) {
 	r.Acked++
 	r.LatestAck = now
 	r.Written += e.Stats.GetWrittenBytes()
 	r.State += e.Stats.GetStateBytes()
 	r.Processed += e.Stats.GetProcessedBytes()
-	for i := range r.Tasks {
-		if t := &r.Tasks[i]; t.Vertex == e.Task.Vertex {
-			t.Subtasks[e.Task.Index] = SubtaskRecord{Acked: now, Stats: e.Stats}
-		}
-	}
+	r.Tasks[vertex].Subtasks[e.Task.Index] = SubtaskRecord{Acked: now, Stats: e.Stats}
 }
 
 func (s *stats) complete(r *Record, snap Snapshot, now time.Time) {

@@ -38,10 +38,13 @@ type Job struct {
 	vertices []*vertex
 	tasks    []*task // of all vertices, in the order of the graph
 	byVertex map[base.VertexID]*vertex
+	regions  map[int][]*task // by their first task, each in the order of the graph
 	required int
 	// alive counts the tasks that have not ended, finished those that FINISHED, ending those that have to end before a restart: no event looks at all tasks to know.
 	alive, finished, ending int
 
+	scheduled  []*task // those that wait for slots
+	restarting []*task // those to be restarted when all of them have ended
 	slots      int
 	unfit      []string // what is to be said of TaskManagers that offer none
 	waiting    bool     // for slots, until deadline (zero: for ever)
@@ -67,6 +70,7 @@ type vertex struct {
 type task struct {
 	Subtask
 	v          *vertex
+	at         int // in the order of the graph
 	region     int
 	asked      bool // a Deploy effect named this attempt: the caller knows it
 	restarting bool // to be restarted when all that restart have ended
@@ -80,7 +84,7 @@ func New(graph *planv1.JobGraph, cfg Config, now time.Time) (*Job, error) {
 	if cfg.MaxExceptions == 0 {
 		cfg.MaxExceptions = 16
 	}
-	j := &Job{cfg: cfg, byVertex: map[base.VertexID]*vertex{}, strategy: restarts{Restart: cfg.Restart, random: cfg.Seed}}
+	j := &Job{cfg: cfg, byVertex: map[base.VertexID]*vertex{}, regions: map[int][]*task{}, strategy: restarts{Restart: cfg.Restart, random: cfg.Seed}}
 	j.entered[JobInitializing] = now
 	groups := map[string]int{}
 	for _, pv := range graph.GetVertices() {
@@ -95,7 +99,7 @@ func New(graph *planv1.JobGraph, cfg Config, now time.Time) (*Job, error) {
 			return nil, fmt.Errorf("vertex %q: id %s is used twice", v.name, v.id)
 		}
 		for i := range v.parallelism {
-			t := &task{v: v, Subtask: Subtask{ID: base.SubtaskID{Job: cfg.Job, Vertex: v.id, Index: i}}}
+			t := &task{v: v, at: len(j.tasks), Subtask: Subtask{ID: base.SubtaskID{Job: cfg.Job, Vertex: v.id, Index: i}}}
 			j.alive++
 			j.enterTask(t, TaskCreated, now)
 			v.tasks = append(v.tasks, t)
@@ -151,6 +155,7 @@ func (j *Job) findRegions(edges []*planv1.Edge) error {
 	}
 	for _, t := range j.tasks {
 		t.region = first(t).region
+		j.regions[t.region] = append(j.regions[t.region], t)
 	}
 	return nil
 }
@@ -217,12 +222,9 @@ func (j *Job) proceed(now time.Time) {
 		}
 		j.restarts++
 		j.restartAt = time.Time{}
-		var again []*task
-		for _, t := range j.tasks {
-			if !t.restarting {
-				continue
-			}
-			again = append(again, t)
+		again := inOrder(j.restarting)
+		j.restarting = nil
+		for _, t := range again {
 			t.Subtask = Subtask{ID: t.ID, State: t.State}
 			t.ID.Attempt++
 			t.asked, t.restarting = false, false
@@ -247,7 +249,7 @@ func (j *Job) schedule(tasks []*task, now time.Time) {
 	for _, t := range tasks {
 		j.enterTask(t, TaskScheduled, now)
 	}
-	j.waiting, j.said = true, nil
+	j.waiting, j.said, j.scheduled = true, nil, tasks
 	if j.cfg.SlotRequestTimeout > 0 {
 		j.deadline = now.Add(j.cfg.SlotRequestTimeout)
 	}
@@ -267,15 +269,14 @@ func (j *Job) deploy(now time.Time) {
 		return
 	}
 	j.waiting, j.deadline = false, time.Time{}
-	d := Deploy{Restart: j.restarts, Whole: true}
-	for _, t := range j.tasks {
+	d := Deploy{Restart: j.restarts, Tasks: make([]base.SubtaskID, 0, len(j.scheduled))}
+	for _, t := range j.scheduled {
 		if t.State == TaskScheduled && !t.asked {
 			t.asked = true
 			d.Tasks = append(d.Tasks, t.ID)
-		} else {
-			d.Whole = false
 		}
 	}
+	d.Whole, j.scheduled = len(d.Tasks) == len(j.tasks), nil
 	j.out = append(j.out, d)
 }
 
@@ -343,26 +344,30 @@ func (j *Job) fail(f Failure, tasks []*task, now time.Time) {
 	switch {
 	case j.ended() || len(tasks) == 0 || j.state == JobCancelling:
 	case len(fresh) > 0:
-		j.handle(f, fresh, j.regions(fresh), now)
+		j.handle(f, fresh, j.together(fresh), now)
 	}
 }
 
-// regions returns the tasks that restart with the given ones.
-func (j *Job) regions(failed []*task) []*task {
+// together returns the tasks that restart with the given ones.
+func (j *Job) together(failed []*task) []*task {
 	if j.cfg.RestartAll {
 		return j.tasks
 	}
 	hit := map[int]bool{}
-	for _, t := range failed {
-		hit[t.region] = true
-	}
 	var out []*task
-	for _, t := range j.tasks {
-		if hit[t.region] {
-			out = append(out, t)
+	for _, t := range failed {
+		if !hit[t.region] {
+			hit[t.region] = true
+			out = append(out, j.regions[t.region]...)
 		}
 	}
-	return out
+	return inOrder(out)
+}
+
+// inOrder sorts tasks in the order of the graph.
+func inOrder(tasks []*task) []*task {
+	slices.SortFunc(tasks, func(a, b *task) int { return a.at - b.at })
+	return tasks
 }
 
 // handle decides about a failure: failed are the tasks it hit (none: the job's own), affected those to restart.
@@ -407,7 +412,7 @@ func (j *Job) move(f Failure, tasks []*task, now time.Time) {
 		return
 	}
 	j.record(f, fresh)
-	j.restart(j.regions(fresh), now, now)
+	j.restart(j.together(fresh), now, now)
 }
 
 // restart restarts tasks at a time, when all of them have ended.
@@ -415,23 +420,24 @@ func (j *Job) restart(affected []*task, at, now time.Time) {
 	if at.After(j.restartAt) {
 		j.restartAt = at
 	}
-	j.waiting, j.deadline = false, time.Time{}
-	for _, t := range j.tasks {
-		if t.State <= TaskScheduled && !t.asked { // waited for slots: waits again after the delay
-			j.mark(t)
+	var fresh []*task
+	mark := func(tasks []*task) {
+		for _, t := range tasks {
+			if j.mark(t) {
+				fresh = append(fresh, t)
+			}
 		}
 	}
-	for _, t := range affected {
-		j.mark(t)
-	}
+	mark(j.scheduled) // waited for slots: waits again after the delay
+	mark(affected)
 	j.enter(JobRestarting, now)
-	j.cancelTasks(func(t *task) bool { return t.restarting }, now)
+	j.cancelTasks(inOrder(fresh), now)
 }
 
 func (j *Job) failJob(f Failure, now time.Time) {
 	j.cause = &f
 	j.enter(JobFailing, now)
-	j.cancelTasks(func(*task) bool { return true }, now)
+	j.cancelTasks(j.tasks, now)
 }
 
 func (j *Job) cancelJob(now time.Time) {
@@ -439,24 +445,24 @@ func (j *Job) cancelJob(now time.Time) {
 		return
 	}
 	j.enter(JobCancelling, now)
-	j.cancelTasks(func(*task) bool { return true }, now)
+	j.cancelTasks(j.tasks, now)
 }
 
 func (j *Job) suspend(cause *Failure, now time.Time) {
 	if j.ended() {
 		return
 	}
-	j.cancelTasks(func(*task) bool { return true }, now)
+	j.cancelTasks(j.tasks, now)
 	j.end(JobSuspended, cause, now)
 }
 
-// cancelTasks cancels the tasks that still live. One that the caller does not know yet is CANCELED at once.
-func (j *Job) cancelTasks(which func(*task) bool, now time.Time) {
-	j.waiting, j.deadline = false, time.Time{}
+// cancelTasks cancels those tasks that still live; none waits for slots any more. One that the caller does not know yet is CANCELED at once.
+func (j *Job) cancelTasks(tasks []*task, now time.Time) {
+	j.waiting, j.deadline, j.scheduled = false, time.Time{}, nil
 	var c CancelTasks
-	for _, t := range j.tasks {
+	for _, t := range tasks {
 		switch {
-		case !which(t) || t.State.Terminal() || t.State == TaskCanceling:
+		case t.State.Terminal() || t.State == TaskCanceling:
 		case t.asked:
 			j.enterTask(t, TaskCanceling, now)
 			c.Tasks = append(c.Tasks, t.ID)
@@ -503,12 +509,17 @@ func (j *Job) enterTask(t *task, s TaskState, now time.Time) {
 	count(+1)
 }
 
-// mark says that a task restarts when it has ended.
-func (j *Job) mark(t *task) {
-	if !t.restarting && !t.State.Terminal() {
+// mark says that a task restarts when it has ended, and reports whether that is news.
+func (j *Job) mark(t *task) bool {
+	if t.restarting {
+		return false
+	}
+	if !t.State.Terminal() {
 		j.ending++
 	}
 	t.restarting = true
+	j.restarting = append(j.restarting, t)
+	return true
 }
 
 func (j *Job) ended() bool { return j.state.Terminal() || j.state == JobSuspended }
