@@ -32,7 +32,8 @@ var layers = [][]string{
 	{"pkg/internal/operator/...", "pkg/internal/storage"},
 	// The two hosts never import each other.
 	{"pkg/internal/jobmanager", "pkg/internal/taskmanager", "pkg/stream"},
-	{"pkg/internal/rest"},
+	{"pkg/internal/rest", "pkg/sql/internal/ast"},
+	{"pkg/sql/internal/parse"},
 	// Leaves: plugins never see each other.
 	{"pkg/connector/...", "pkg/fs/...", "pkg/ha/...", "pkg/metrics/...", "pkg/state/..."},
 	{"pkg/client", "pkg/cluster"},
@@ -46,6 +47,7 @@ var layers = [][]string{
 // have no goroutines, locks, clocks or I/O; their callers own all four.
 var pure = []string{
 	"pkg/internal/align", "pkg/internal/checkpoint", "pkg/internal/exchange/credit", "pkg/internal/execution", "pkg/internal/graph", "pkg/internal/ha/reign",
+	"pkg/sql/internal/ast", "pkg/sql/internal/parse",
 }
 
 // impure lists what pure packages do not import.
