@@ -37,6 +37,7 @@ type TaskUpdate struct {
 
 // TaskManagerLost fails all tasks that run on a TaskManager which is gone.
 type TaskManagerLost struct {
+	// TaskManager is its id; empty means the tasks that were to be deployed and have been placed nowhere yet.
 	TaskManager string
 	Failure     Failure
 	// Planned says that nothing has failed: it is about to leave, or cannot run the job. Its tasks are canceled and go elsewhere, which the restart strategy neither counts

@@ -46,8 +46,10 @@ type rigTM struct {
 }
 
 // newRig starts the JobManager.
-func newRig(t *testing.T) *rig {
-	r := &rig{t: t, net: newLinks(), storage: storage.New(map[string]fs.FS{"mem": fs.NewMem()}, nil), log: logs(t), jmDone: make(chan error, 1)}
+func newRig(t *testing.T) *rig { return newRigLogging(t, logs(t)) }
+
+func newRigLogging(t *testing.T, log *slog.Logger) *rig {
+	r := &rig{t: t, net: newLinks(), storage: storage.New(map[string]fs.FS{"mem": fs.NewMem()}, nil), log: log, jmDone: make(chan error, 1)}
 	r.jm = jobmanager.New(jobmanager.Config{
 		Network: r.net.of("jobmanager"), Address: "jobmanager", Store: ha.NewMemory(), Storage: r.storage, Root: "mem:///rig", CheckpointDir: "mem:///rig/checkpoints",
 		HeartbeatInterval: time.Second, HeartbeatTimeout: 3 * time.Second, Metrics: metrics.NewRegistry(), Version: "9.1.0", Logger: r.log,

@@ -1,7 +1,6 @@
 package jobmanager
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +42,8 @@ func (m *master) proceedDeploy() {
 	}
 	ctx, cancel := context.WithCancel(m.ctx)
 	m.stopPreparing = cancel
+	needs, required := m.lookRequest(candidates), m.exec.RequiredSlots()
+	ask := m.toAsk(needs)
 	m.io.do(func() {
 		// A suspended leader deploys nothing, and leaves what sinks have begun to whoever leads.
 		err := m.reign.await(ctx)
@@ -51,10 +52,16 @@ func (m *master) proceedDeploy() {
 		if err == nil {
 			err = m.markDir(ctx)
 		}
-		if err == nil {
+		var found map[*taskManager]string
+		var blind error
+		if err == nil && len(ask) > 0 {
+			found = m.look(ctx, ask, needs)
+			blind = m.blindness(found, required)
+		}
+		if err == nil && blind == nil {
 			restored, err = m.restorePoint(ctx, candidates, ledger, d.Whole)
 		}
-		if err == nil && d.Whole && restored != nil && len(m.committers) > 0 && restored.ID > ledger {
+		if err == nil && blind == nil && d.Whole && restored != nil && len(m.committers) > 0 && restored.ID > ledger {
 			// Everything that it prepared has been committed. The ledger says so before any writer starts: writers use the names of transactions again, and from then
 			// on nobody else knows.
 			err = m.writeLedger(restored.ID)
@@ -62,9 +69,12 @@ func (m *master) proceedDeploy() {
 		canceled := ctx.Err() != nil
 		cancel()
 		m.post(func() {
+			m.looked(needs, found)
 			switch {
 			case canceled:
 				// The tasks were reported CANCELED when it was asked for.
+			case blind != nil:
+				m.redeploy(d, blind)
 			case err != nil && !d.Whole && errors.Is(err, base.ErrCorrupt):
 				m.undeploy(d)
 				m.globalFailure(base.WithClass(err, base.ClassRestart))
@@ -202,8 +212,10 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 			}
 			req.Header = h
 			resp, err := c.Deploy(ctx, req)
-			if why := cmp.Or(resp.GetOtherProgram(), resp.GetOtherDirectory()); why != "" {
+			if why := resp.GetOtherProgram(); why != "" {
 				m.post(func() { m.unfit(tm, why) })
+			} else if why := resp.GetOtherDirectory(); why != "" { // it has come, or lost it, since it looked
+				m.post(func() { m.misses(tm, why) })
 			}
 			return err
 		}, func(err error) {

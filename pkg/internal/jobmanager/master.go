@@ -84,6 +84,10 @@ type master struct {
 	// mark is the name of the file in dir by which TaskManagers know it, random; empty for a job that takes no checkpoints. marked says that it was written; the io worker's.
 	mark   string
 	marked bool
+	// saw are the TaskManagers that have found the directory of the checkpoints, and which snapshot besides; blind what the others miss. lookPause is until they look again.
+	saw, blind map[*taskManager]string
+	lookPause  time.Duration
+	lookWake   *time.Timer
 	// stopPreparing ends what a deployment waits for: verifying, recovering.
 	stopPreparing context.CancelFunc
 	ended         bool
@@ -108,6 +112,7 @@ func (j *JobManager) newMaster(r *reign, sub Submission, id base.JobID, record *
 		events: make(chan func(), eventsQueued), done: make(chan struct{}), io: newWorker(), cleaner: newWorker(),
 		live: map[base.SubtaskID]*taskManager{}, undeployed: map[base.SubtaskID]bool{}, senders: map[*taskManager]*worker{},
 		enumerators: map[base.OperatorID]*enumerator{}, endOfData: map[base.SubtaskID]bool{}, final: map[taskKey]finalMetrics{}, requests: map[string]*Request{},
+		saw: map[*taskManager]string{}, blind: map[*taskManager]string{},
 		groups: map[base.OperatorID]*metrics.Group{}, stopPreparing: func() {},
 	}
 	root := j.cfg.CheckpointDir
@@ -180,7 +185,7 @@ func (m *master) run(ctx context.Context) {
 		m.io.run(ioDone, true)
 	})
 	workers.Go(func() { m.cleaner.run(cleanerDone, true) })
-	m.execWake, m.coordWake, m.retryFinal = stoppedTimer(), stoppedTimer(), stoppedTimer()
+	m.execWake, m.coordWake, m.retryFinal, m.lookWake = stoppedTimer(), stoppedTimer(), stoppedTimer(), stoppedTimer()
 	group := m.registerMetrics()
 	m.io.do(m.prepare)
 	suspend := ctx.Done()
@@ -195,6 +200,8 @@ func (m *master) run(ctx context.Context) {
 			m.coordinate(checkpoint.Tick{})
 		case <-m.retryFinal.C:
 			m.askFinal()
+		case <-m.lookWake.C:
+			m.lookAgain()
 		case <-suspend:
 			suspend = nil
 			m.step(execution.Suspend{Cause: &execution.Failure{Class: base.ClassCanceled, Message: "the JobManager is stopping", At: time.Now()}})
@@ -234,6 +241,7 @@ func (m *master) run(ctx context.Context) {
 	m.execWake.Stop()
 	m.coordWake.Stop()
 	m.retryFinal.Stop()
+	m.lookWake.Stop()
 	m.jm.resources.release(m.id)
 	m.jm.slotsChanged()
 }
@@ -369,6 +377,8 @@ func (m *master) taskManagerLost(tm *taskManager, cause error) {
 		}
 	}
 	delete(m.senders, tm)
+	delete(m.saw, tm)
+	delete(m.blind, tm)
 	f := failure(fmt.Errorf("task manager %s is lost: %w", tm.id, cause))
 	f.Class = base.ClassRestart
 	m.step(execution.TaskManagerLost{TaskManager: tm.id, Failure: f})
@@ -381,7 +391,7 @@ func (m *master) taskManagerLeaves(tm *taskManager) {
 	m.step(execution.TaskManagerLost{TaskManager: tm.id, Failure: f, Planned: true})
 }
 
-// unfit moves the tasks that were to run at a TaskManager which has another program, or another directory for checkpoints; the job waits for slots of others.
+// unfit moves the tasks that were to run at a TaskManager which has another program, or does not see what the job needs; the job waits for slots of others.
 func (m *master) unfit(tm *taskManager, why string) {
 	m.log.Warn("a task manager cannot run the job, which does without its slots", slog.String("task_manager", tm.id), slog.String("err", why))
 	m.jm.resources.unfit(tm, m.id, why)

@@ -56,6 +56,17 @@ func (tm *taskManager) freeLocked(job base.JobID) int {
 	return tm.slots - len(tm.used)
 }
 
+// usedLocked returns how many of its slots a job holds; resources.mu is held.
+func (tm *taskManager) usedLocked(job base.JobID) int {
+	n := 0
+	for k := range tm.used {
+		if k.job == job {
+			n++
+		}
+	}
+	return n
+}
+
 // slotKey names the slot of a job that subtask index of every vertex of a slot sharing group shares.
 type slotKey struct {
 	job   base.JobID
@@ -167,6 +178,37 @@ func (r *resources) unfit(tm *taskManager, job base.JobID, why string) {
 	}
 }
 
+// fit takes unfit back.
+func (r *resources) fit(tm *taskManager, job base.JobID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(tm.unfit, job)
+}
+
+// usable are the TaskManagers at which a job holds a slot or may get one.
+func (r *resources) usable(job base.JobID) []*taskManager {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*taskManager
+	for _, tm := range r.tms {
+		if tm.freeLocked(job)+tm.usedLocked(job) > 0 {
+			out = append(out, tm)
+		}
+	}
+	return out
+}
+
+// slots is how many there are that a job holds or might get, if no other does.
+func (r *resources) slots(job base.JobID) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, tm := range r.tms {
+		n += max(tm.freeLocked(job), 0) + tm.usedLocked(job)
+	}
+	return n
+}
+
 // open takes TaskManagers in again, after close.
 func (r *resources) open() {
 	r.mu.Lock()
@@ -245,11 +287,7 @@ func (r *resources) available(job base.JobID, need int, now time.Time) (n int, u
 	held := 0
 	for _, tm := range r.tms {
 		n += tm.freeLocked(job)
-		for k := range tm.used {
-			if k.job == job {
-				held++
-			}
-		}
+		held += tm.usedLocked(job)
 		if why := tm.unfit[job]; why != "" {
 			unfit = append(unfit, why)
 		}

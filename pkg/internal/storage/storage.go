@@ -40,6 +40,7 @@ const (
 // Storage finds file systems by the schemes of URIs. It is a jobmanager.Storage and a task.Storage, safe for concurrent use.
 type Storage struct {
 	settings *config.Config
+	probe    string // the name of Writable's file, random: other processes have other ones
 
 	mu      sync.Mutex
 	schemes map[string]fs.FS
@@ -47,7 +48,7 @@ type Storage struct {
 
 // New returns the storage over file systems, by scheme ("file", "mem"), and over those that the program links, by the settings: nil are the defaults. It does no I/O.
 func New(schemes map[string]fs.FS, settings *config.Config) *Storage {
-	return &Storage{settings: settings, schemes: maps.Clone(schemes)}
+	return &Storage{settings: settings, schemes: maps.Clone(schemes), probe: "probe-" + strings.ToLower(rand.Text()[:16])}
 }
 
 // With returns a storage that has another file system for a scheme.
@@ -281,6 +282,25 @@ func (s *Storage) Mark(_ context.Context, dir, name string) error {
 		return err
 	}
 	return fs.WriteFile(fsys, path.Join(at, name), []byte(name+"\n"))
+}
+
+// Writable writes a small file in a directory and deletes it, and says why it cannot. Sweep deletes one that is left.
+func (s *Storage) Writable(dir string) error {
+	fsys, at, err := s.open(dir)
+	if err != nil {
+		return err
+	}
+	name := path.Join(at, s.probe)
+	f, err := fsys.Create(name)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write([]byte("probe\n")); err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	_ = fsys.Remove(name) // it may not be there
+	return err
 }
 
 // WriteLedger records beside the checkpoints of a job, in <dir>/<job id>, that everything prepared up to a checkpoint is committed.

@@ -44,7 +44,7 @@ type Config struct {
 	Slots int
 	// Program returns the code of a job, made with the job's own arguments and options; an error refuses the deployment.
 	Program func(job string, args []string, options map[string]string) (task.Program, error)
-	Storage task.Storage
+	Storage Storage
 	// Files, if it is not nil, reaches the files that the leader keeps; it is among Storage's file systems.
 	Files *storage.Remote
 	// Exchange connects the tasks of this process, of which it may be but one TaskManager.
@@ -59,6 +59,13 @@ type Config struct {
 	// Version is that of the binary, for people.
 	Version string
 	Logger  *slog.Logger
+}
+
+// Storage is where tasks keep state files.
+type Storage interface {
+	task.Storage
+	// Writable says why nothing can be written in a directory, if so: it writes a file there, and deletes it.
+	Writable(dir string) error
 }
 
 // Exchange is the network of all tasks of a process, shared by its TaskManagers; it reaches those of other processes. It is safe for concurrent use.

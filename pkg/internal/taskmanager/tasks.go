@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/config"
@@ -111,12 +112,59 @@ func (t *TaskManager) sees(dir, mark string) error {
 	switch {
 	case err == nil:
 		return f.Close()
-	case errors.Is(err, iofs.ErrNotExist) || errors.Is(err, iofs.ErrPermission) || base.ClassOf(err) == base.ClassPermanent:
-		return fmt.Errorf("%w %s as its JobManager does, which has written %s there: %w; set execution.checkpointing.dir to a directory that all hosts share, or to s3://BUCKET/DIR, "+
-			"or leave it out for the JobManager's own (jobmanager://)", errOtherDirectory, dir, mark, err)
+	case lasting(err):
+		return fmt.Errorf("%w %s on host %s as its JobManager does, which has written %s there: %w; set execution.checkpointing.dir to a directory that all hosts share, or to s3://BUCKET/DIR, "+
+			"or leave it out for the JobManager's own (jobmanager://)", errOtherDirectory, dir, t.cfg.Host, mark, err)
 	default:
 		return fmt.Errorf("cannot read the checkpoint directory %s: %w", dir, err)
 	}
+}
+
+// lasting says that an error of a file system does not pass by itself.
+func lasting(err error) bool {
+	return errors.Is(err, iofs.ErrNotExist) || errors.Is(err, iofs.ErrPermission) || errors.Is(err, syscall.EROFS) || base.ClassOf(err) == base.ClassPermanent
+}
+
+// Look looks for what a job needs.
+func (t *TaskManager) Look(_ context.Context, r *rpcv1.LookRequest) (*rpcv1.LookResponse, error) {
+	if _, _, err := t.admit(r.GetHeader()); err != nil {
+		return nil, err
+	}
+	err := t.missing(r)
+	if err == nil {
+		return &rpcv1.LookResponse{}, nil
+	}
+	return &rpcv1.LookResponse{Missing: fmt.Sprintf("task manager %s %v", t.cfg.ID, err)}, nil
+}
+
+// missing is why tasks of a job could not run here. What may pass by itself is none: they are told it when it comes to that.
+func (t *TaskManager) missing(r *rpcv1.LookRequest) error {
+	if err := t.sees(r.GetCheckpointDir(), r.GetCheckpointMark()); errors.Is(err, errOtherDirectory) {
+		return err
+	}
+	if dir := r.GetCheckpointDir(); r.GetCheckpointMark() != "" {
+		if err := t.cfg.Storage.Writable(dir); err != nil && lasting(err) {
+			return fmt.Errorf("cannot write in the checkpoint directory %s on host %s, which its JobManager on host %s can: %w; mount it for writing there, and let the user that the process runs as write in it",
+				dir, t.cfg.Host, r.GetHost(), err)
+		}
+	}
+	if r.GetSnapshot() == "" {
+		return nil
+	}
+	f, err := t.cfg.Storage.Open(r.GetSnapshot() + "/_metadata")
+	if err == nil {
+		if size := f.Size(); size != r.GetSnapshotBytes() {
+			err = fmt.Errorf("another is there, its _metadata has %d bytes, not %d", size, r.GetSnapshotBytes())
+		}
+		if cerr := f.Close(); err == nil {
+			return cerr
+		}
+	} else if !lasting(err) {
+		return nil
+	}
+	return fmt.Errorf("does not see %s on host %s, which the job is to be restored from and its JobManager on host %s sees: %w; copy it to a directory that all hosts share, or to s3://BUCKET/DIR; "+
+		"or to the directory savepoints of the JobManager's data directory, and name it jobmanager:///savepoints/NAME; the command migrate carries it from one cluster to another",
+		r.GetSnapshot(), t.cfg.Host, r.GetHost(), err)
 }
 
 // run runs a task to its end, which it tells by itself.

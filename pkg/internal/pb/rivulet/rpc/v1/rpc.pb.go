@@ -1859,6 +1859,140 @@ func (x *DeployRequest) GetCheckpointMark() string {
 	return ""
 }
 
+// LookRequest names what a job needs outside of the TaskManagers that run it.
+type LookRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *Header                `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// As in DeployRequest. Tasks write there, too.
+	CheckpointDir  string `protobuf:"bytes,2,opt,name=checkpoint_dir,json=checkpointDir,proto3" json:"checkpoint_dir,omitempty"`
+	CheckpointMark string `protobuf:"bytes,3,opt,name=checkpoint_mark,json=checkpointMark,proto3" json:"checkpoint_mark,omitempty"`
+	// The directory, as a URI, of the snapshot that tasks are to be restored from, if it does not lie in checkpoint_dir, and the size of its metadata file in bytes.
+	Snapshot      string `protobuf:"bytes,4,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	SnapshotBytes int64  `protobuf:"varint,5,opt,name=snapshot_bytes,json=snapshotBytes,proto3" json:"snapshot_bytes,omitempty"`
+	// The JobManager's host, for people.
+	Host          string `protobuf:"bytes,6,opt,name=host,proto3" json:"host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookRequest) Reset() {
+	*x = LookRequest{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookRequest) ProtoMessage() {}
+
+func (x *LookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookRequest.ProtoReflect.Descriptor instead.
+func (*LookRequest) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *LookRequest) GetHeader() *Header {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *LookRequest) GetCheckpointDir() string {
+	if x != nil {
+		return x.CheckpointDir
+	}
+	return ""
+}
+
+func (x *LookRequest) GetCheckpointMark() string {
+	if x != nil {
+		return x.CheckpointMark
+	}
+	return ""
+}
+
+func (x *LookRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *LookRequest) GetSnapshotBytes() int64 {
+	if x != nil {
+		return x.SnapshotBytes
+	}
+	return 0
+}
+
+func (x *LookRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+// LookResponse says what was found.
+type LookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is missing, and what to do about it; empty when nothing is.
+	Missing       string `protobuf:"bytes,1,opt,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookResponse) Reset() {
+	*x = LookResponse{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookResponse) ProtoMessage() {}
+
+func (x *LookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookResponse.ProtoReflect.Descriptor instead.
+func (*LookResponse) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *LookResponse) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
 // TaskDeployment is one subtask to run.
 type TaskDeployment struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1872,7 +2006,7 @@ type TaskDeployment struct {
 
 func (x *TaskDeployment) Reset() {
 	*x = TaskDeployment{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +2018,7 @@ func (x *TaskDeployment) String() string {
 func (*TaskDeployment) ProtoMessage() {}
 
 func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +2031,7 @@ func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskDeployment.ProtoReflect.Descriptor instead.
 func (*TaskDeployment) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TaskDeployment) GetSubtask() *Subtask {
@@ -1940,7 +2074,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2086,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2099,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Location) GetSubtask() *Subtask {
@@ -2002,7 +2136,7 @@ type Restore struct {
 
 func (x *Restore) Reset() {
 	*x = Restore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2148,7 @@ func (x *Restore) String() string {
 func (*Restore) ProtoMessage() {}
 
 func (x *Restore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2161,7 @@ func (x *Restore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restore.ProtoReflect.Descriptor instead.
 func (*Restore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Restore) GetCheckpointId() int64 {
@@ -2067,7 +2201,7 @@ type OperatorRestore struct {
 
 func (x *OperatorRestore) Reset() {
 	*x = OperatorRestore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2213,7 @@ func (x *OperatorRestore) String() string {
 func (*OperatorRestore) ProtoMessage() {}
 
 func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2226,7 @@ func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRestore.ProtoReflect.Descriptor instead.
 func (*OperatorRestore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *OperatorRestore) GetOperatorId() []byte {
@@ -2143,7 +2277,7 @@ type DeployResponse struct {
 
 func (x *DeployResponse) Reset() {
 	*x = DeployResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2155,7 +2289,7 @@ func (x *DeployResponse) String() string {
 func (*DeployResponse) ProtoMessage() {}
 
 func (x *DeployResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2168,7 +2302,7 @@ func (x *DeployResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployResponse.ProtoReflect.Descriptor instead.
 func (*DeployResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeployResponse) GetOtherProgram() string {
@@ -2196,7 +2330,7 @@ type CancelTasksRequest struct {
 
 func (x *CancelTasksRequest) Reset() {
 	*x = CancelTasksRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2208,7 +2342,7 @@ func (x *CancelTasksRequest) String() string {
 func (*CancelTasksRequest) ProtoMessage() {}
 
 func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2221,7 +2355,7 @@ func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksRequest.ProtoReflect.Descriptor instead.
 func (*CancelTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CancelTasksRequest) GetHeader() *Header {
@@ -2247,7 +2381,7 @@ type CancelTasksResponse struct {
 
 func (x *CancelTasksResponse) Reset() {
 	*x = CancelTasksResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2259,7 +2393,7 @@ func (x *CancelTasksResponse) String() string {
 func (*CancelTasksResponse) ProtoMessage() {}
 
 func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2272,7 +2406,7 @@ func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksResponse.ProtoReflect.Descriptor instead.
 func (*CancelTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
 }
 
 // TriggerCheckpointRequest starts a checkpoint at tasks.
@@ -2294,7 +2428,7 @@ type TriggerCheckpointRequest struct {
 
 func (x *TriggerCheckpointRequest) Reset() {
 	*x = TriggerCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2440,7 @@ func (x *TriggerCheckpointRequest) String() string {
 func (*TriggerCheckpointRequest) ProtoMessage() {}
 
 func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2453,7 @@ func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TriggerCheckpointRequest) GetHeader() *Header {
@@ -2387,7 +2521,7 @@ type TriggerCheckpointResponse struct {
 
 func (x *TriggerCheckpointResponse) Reset() {
 	*x = TriggerCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2533,7 @@ func (x *TriggerCheckpointResponse) String() string {
 func (*TriggerCheckpointResponse) ProtoMessage() {}
 
 func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2546,7 @@ func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
 }
 
 // NotifyCheckpointRequest tells the outcome of a checkpoint.
@@ -2430,7 +2564,7 @@ type NotifyCheckpointRequest struct {
 
 func (x *NotifyCheckpointRequest) Reset() {
 	*x = NotifyCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2576,7 @@ func (x *NotifyCheckpointRequest) String() string {
 func (*NotifyCheckpointRequest) ProtoMessage() {}
 
 func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2589,7 @@ func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NotifyCheckpointRequest) GetHeader() *Header {
@@ -2502,7 +2636,7 @@ type NotifyCheckpointResponse struct {
 
 func (x *NotifyCheckpointResponse) Reset() {
 	*x = NotifyCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2648,7 @@ func (x *NotifyCheckpointResponse) String() string {
 func (*NotifyCheckpointResponse) ProtoMessage() {}
 
 func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2661,7 @@ func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
 }
 
 // AssignSplitsRequest carries splits to a reader.
@@ -2544,7 +2678,7 @@ type AssignSplitsRequest struct {
 
 func (x *AssignSplitsRequest) Reset() {
 	*x = AssignSplitsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2690,7 @@ func (x *AssignSplitsRequest) String() string {
 func (*AssignSplitsRequest) ProtoMessage() {}
 
 func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2703,7 @@ func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsRequest.ProtoReflect.Descriptor instead.
 func (*AssignSplitsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AssignSplitsRequest) GetHeader() *Header {
@@ -2618,7 +2752,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2764,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2777,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Split) GetId() string {
@@ -2669,7 +2803,7 @@ type AssignSplitsResponse struct {
 
 func (x *AssignSplitsResponse) Reset() {
 	*x = AssignSplitsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2815,7 @@ func (x *AssignSplitsResponse) String() string {
 func (*AssignSplitsResponse) ProtoMessage() {}
 
 func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +2828,7 @@ func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsResponse.ProtoReflect.Descriptor instead.
 func (*AssignSplitsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{39}
 }
 
 // PingRequest is the JobManager's sign of life.
@@ -2707,7 +2841,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2719,7 +2853,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2732,7 +2866,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{38}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PingRequest) GetHeader() *Header {
@@ -2751,7 +2885,7 @@ type PingResponse struct {
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +2897,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +2910,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{39}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{41}
 }
 
 // FetchMetricsRequest asks for metrics.
@@ -2789,7 +2923,7 @@ type FetchMetricsRequest struct {
 
 func (x *FetchMetricsRequest) Reset() {
 	*x = FetchMetricsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +2935,7 @@ func (x *FetchMetricsRequest) String() string {
 func (*FetchMetricsRequest) ProtoMessage() {}
 
 func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +2948,7 @@ func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsRequest.ProtoReflect.Descriptor instead.
 func (*FetchMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{40}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FetchMetricsRequest) GetHeader() *Header {
@@ -2834,7 +2968,7 @@ type FetchMetricsResponse struct {
 
 func (x *FetchMetricsResponse) Reset() {
 	*x = FetchMetricsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +2980,7 @@ func (x *FetchMetricsResponse) String() string {
 func (*FetchMetricsResponse) ProtoMessage() {}
 
 func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +2993,7 @@ func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsResponse.ProtoReflect.Descriptor instead.
 func (*FetchMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{41}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *FetchMetricsResponse) GetMetrics() []*Metric {
@@ -2886,7 +3020,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +3032,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +3045,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{42}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Metric) GetSubtask() *Subtask {
@@ -3079,7 +3213,16 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\x0fcheckpoint_mark\x18\t \x01(\tR\x0echeckpointMark\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe4\x01\n" +
+	"\vLookRequest\x12.\n" +
+	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x12%\n" +
+	"\x0echeckpoint_dir\x18\x02 \x01(\tR\rcheckpointDir\x12'\n" +
+	"\x0fcheckpoint_mark\x18\x03 \x01(\tR\x0echeckpointMark\x12\x1a\n" +
+	"\bsnapshot\x18\x04 \x01(\tR\bsnapshot\x12%\n" +
+	"\x0esnapshot_bytes\x18\x05 \x01(\x03R\rsnapshotBytes\x12\x12\n" +
+	"\x04host\x18\x06 \x01(\tR\x04host\"(\n" +
+	"\fLookResponse\x12\x18\n" +
+	"\amissing\x18\x01 \x01(\tR\amissing\"\xd2\x01\n" +
 	"\x0eTaskDeployment\x121\n" +
 	"\asubtask\x18\x01 \x01(\v2\x17.rivulet.rpc.v1.SubtaskR\asubtask\x12 \n" +
 	"\vparallelism\x18\x02 \x01(\x05R\vparallelism\x12'\n" +
@@ -3170,9 +3313,10 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\tHeartbeat\x12 .rivulet.rpc.v1.HeartbeatRequest\x1a!.rivulet.rpc.v1.HeartbeatResponse\x12S\n" +
 	"\n" +
 	"Unregister\x12!.rivulet.rpc.v1.UnregisterRequest\x1a\".rivulet.rpc.v1.UnregisterResponse\x12G\n" +
-	"\x06Report\x12\x1d.rivulet.rpc.v1.ReportRequest\x1a\x1e.rivulet.rpc.v1.ReportResponse2\xff\x04\n" +
+	"\x06Report\x12\x1d.rivulet.rpc.v1.ReportRequest\x1a\x1e.rivulet.rpc.v1.ReportResponse2\xc2\x05\n" +
 	"\x12TaskManagerService\x12G\n" +
-	"\x06Deploy\x12\x1d.rivulet.rpc.v1.DeployRequest\x1a\x1e.rivulet.rpc.v1.DeployResponse\x12V\n" +
+	"\x06Deploy\x12\x1d.rivulet.rpc.v1.DeployRequest\x1a\x1e.rivulet.rpc.v1.DeployResponse\x12A\n" +
+	"\x04Look\x12\x1b.rivulet.rpc.v1.LookRequest\x1a\x1c.rivulet.rpc.v1.LookResponse\x12V\n" +
 	"\vCancelTasks\x12\".rivulet.rpc.v1.CancelTasksRequest\x1a#.rivulet.rpc.v1.CancelTasksResponse\x12h\n" +
 	"\x11TriggerCheckpoint\x12(.rivulet.rpc.v1.TriggerCheckpointRequest\x1a).rivulet.rpc.v1.TriggerCheckpointResponse\x12e\n" +
 	"\x10NotifyCheckpoint\x12'.rivulet.rpc.v1.NotifyCheckpointRequest\x1a(.rivulet.rpc.v1.NotifyCheckpointResponse\x12Y\n" +
@@ -3196,7 +3340,7 @@ func file_rivulet_rpc_v1_rpc_proto_rawDescGZIP() []byte {
 }
 
 var file_rivulet_rpc_v1_rpc_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(TaskState)(0),                    // 0: rivulet.rpc.v1.TaskState
 	(StopMode)(0),                     // 1: rivulet.rpc.v1.StopMode
@@ -3224,36 +3368,38 @@ var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(*Committed)(nil),                 // 23: rivulet.rpc.v1.Committed
 	(*SourceEvent)(nil),               // 24: rivulet.rpc.v1.SourceEvent
 	(*DeployRequest)(nil),             // 25: rivulet.rpc.v1.DeployRequest
-	(*TaskDeployment)(nil),            // 26: rivulet.rpc.v1.TaskDeployment
-	(*Location)(nil),                  // 27: rivulet.rpc.v1.Location
-	(*Restore)(nil),                   // 28: rivulet.rpc.v1.Restore
-	(*OperatorRestore)(nil),           // 29: rivulet.rpc.v1.OperatorRestore
-	(*DeployResponse)(nil),            // 30: rivulet.rpc.v1.DeployResponse
-	(*CancelTasksRequest)(nil),        // 31: rivulet.rpc.v1.CancelTasksRequest
-	(*CancelTasksResponse)(nil),       // 32: rivulet.rpc.v1.CancelTasksResponse
-	(*TriggerCheckpointRequest)(nil),  // 33: rivulet.rpc.v1.TriggerCheckpointRequest
-	(*TriggerCheckpointResponse)(nil), // 34: rivulet.rpc.v1.TriggerCheckpointResponse
-	(*NotifyCheckpointRequest)(nil),   // 35: rivulet.rpc.v1.NotifyCheckpointRequest
-	(*NotifyCheckpointResponse)(nil),  // 36: rivulet.rpc.v1.NotifyCheckpointResponse
-	(*AssignSplitsRequest)(nil),       // 37: rivulet.rpc.v1.AssignSplitsRequest
-	(*Split)(nil),                     // 38: rivulet.rpc.v1.Split
-	(*AssignSplitsResponse)(nil),      // 39: rivulet.rpc.v1.AssignSplitsResponse
-	(*PingRequest)(nil),               // 40: rivulet.rpc.v1.PingRequest
-	(*PingResponse)(nil),              // 41: rivulet.rpc.v1.PingResponse
-	(*FetchMetricsRequest)(nil),       // 42: rivulet.rpc.v1.FetchMetricsRequest
-	(*FetchMetricsResponse)(nil),      // 43: rivulet.rpc.v1.FetchMetricsResponse
-	(*Metric)(nil),                    // 44: rivulet.rpc.v1.Metric
-	nil,                               // 45: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
-	nil,                               // 46: rivulet.rpc.v1.DeployRequest.ConfigEntry
-	(*v1.SubtaskAck)(nil),             // 47: rivulet.snapshot.v1.SubtaskAck
-	(*v11.JobGraph)(nil),              // 48: rivulet.plan.v1.JobGraph
-	(*v1.KeyedState)(nil),             // 49: rivulet.snapshot.v1.KeyedState
-	(*v1.ListState)(nil),              // 50: rivulet.snapshot.v1.ListState
-	(v1.Kind)(0),                      // 51: rivulet.snapshot.v1.Kind
+	(*LookRequest)(nil),               // 26: rivulet.rpc.v1.LookRequest
+	(*LookResponse)(nil),              // 27: rivulet.rpc.v1.LookResponse
+	(*TaskDeployment)(nil),            // 28: rivulet.rpc.v1.TaskDeployment
+	(*Location)(nil),                  // 29: rivulet.rpc.v1.Location
+	(*Restore)(nil),                   // 30: rivulet.rpc.v1.Restore
+	(*OperatorRestore)(nil),           // 31: rivulet.rpc.v1.OperatorRestore
+	(*DeployResponse)(nil),            // 32: rivulet.rpc.v1.DeployResponse
+	(*CancelTasksRequest)(nil),        // 33: rivulet.rpc.v1.CancelTasksRequest
+	(*CancelTasksResponse)(nil),       // 34: rivulet.rpc.v1.CancelTasksResponse
+	(*TriggerCheckpointRequest)(nil),  // 35: rivulet.rpc.v1.TriggerCheckpointRequest
+	(*TriggerCheckpointResponse)(nil), // 36: rivulet.rpc.v1.TriggerCheckpointResponse
+	(*NotifyCheckpointRequest)(nil),   // 37: rivulet.rpc.v1.NotifyCheckpointRequest
+	(*NotifyCheckpointResponse)(nil),  // 38: rivulet.rpc.v1.NotifyCheckpointResponse
+	(*AssignSplitsRequest)(nil),       // 39: rivulet.rpc.v1.AssignSplitsRequest
+	(*Split)(nil),                     // 40: rivulet.rpc.v1.Split
+	(*AssignSplitsResponse)(nil),      // 41: rivulet.rpc.v1.AssignSplitsResponse
+	(*PingRequest)(nil),               // 42: rivulet.rpc.v1.PingRequest
+	(*PingResponse)(nil),              // 43: rivulet.rpc.v1.PingResponse
+	(*FetchMetricsRequest)(nil),       // 44: rivulet.rpc.v1.FetchMetricsRequest
+	(*FetchMetricsResponse)(nil),      // 45: rivulet.rpc.v1.FetchMetricsResponse
+	(*Metric)(nil),                    // 46: rivulet.rpc.v1.Metric
+	nil,                               // 47: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	nil,                               // 48: rivulet.rpc.v1.DeployRequest.ConfigEntry
+	(*v1.SubtaskAck)(nil),             // 49: rivulet.snapshot.v1.SubtaskAck
+	(*v11.JobGraph)(nil),              // 50: rivulet.plan.v1.JobGraph
+	(*v1.KeyedState)(nil),             // 51: rivulet.snapshot.v1.KeyedState
+	(*v1.ListState)(nil),              // 52: rivulet.snapshot.v1.ListState
+	(v1.Kind)(0),                      // 53: rivulet.snapshot.v1.Kind
 }
 var file_rivulet_rpc_v1_rpc_proto_depIdxs = []int32{
 	4,  // 0: rivulet.rpc.v1.RegisterRequest.header:type_name -> rivulet.rpc.v1.Header
-	45, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	47, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
 	5,  // 2: rivulet.rpc.v1.RegisterRequest.protocol:type_name -> rivulet.rpc.v1.Versions
 	6,  // 3: rivulet.rpc.v1.HeartbeatRequest.running:type_name -> rivulet.rpc.v1.Subtask
 	4,  // 4: rivulet.rpc.v1.HeartbeatRequest.header:type_name -> rivulet.rpc.v1.Header
@@ -3268,68 +3414,71 @@ var file_rivulet_rpc_v1_rpc_proto_depIdxs = []int32{
 	24, // 13: rivulet.rpc.v1.Report.source:type_name -> rivulet.rpc.v1.SourceEvent
 	0,  // 14: rivulet.rpc.v1.TaskUpdate.state:type_name -> rivulet.rpc.v1.TaskState
 	15, // 15: rivulet.rpc.v1.TaskUpdate.failure:type_name -> rivulet.rpc.v1.Failure
-	44, // 16: rivulet.rpc.v1.TaskUpdate.metrics:type_name -> rivulet.rpc.v1.Metric
-	47, // 17: rivulet.rpc.v1.CheckpointAck.state:type_name -> rivulet.snapshot.v1.SubtaskAck
+	46, // 16: rivulet.rpc.v1.TaskUpdate.metrics:type_name -> rivulet.rpc.v1.Metric
+	49, // 17: rivulet.rpc.v1.CheckpointAck.state:type_name -> rivulet.snapshot.v1.SubtaskAck
 	21, // 18: rivulet.rpc.v1.CheckpointAck.stats:type_name -> rivulet.rpc.v1.CheckpointStats
 	15, // 19: rivulet.rpc.v1.CheckpointDecline.failure:type_name -> rivulet.rpc.v1.Failure
 	15, // 20: rivulet.rpc.v1.Committed.failure:type_name -> rivulet.rpc.v1.Failure
 	4,  // 21: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
-	48, // 22: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
-	26, // 23: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
-	46, // 24: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
-	27, // 25: rivulet.rpc.v1.DeployRequest.locations:type_name -> rivulet.rpc.v1.Location
-	6,  // 26: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
-	28, // 27: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
-	6,  // 28: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
-	29, // 29: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
-	49, // 30: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
-	50, // 31: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
-	4,  // 32: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 33: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 34: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	51, // 35: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
-	1,  // 36: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
-	6,  // 37: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 38: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 39: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 40: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 41: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	38, // 42: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
-	4,  // 43: rivulet.rpc.v1.PingRequest.header:type_name -> rivulet.rpc.v1.Header
-	4,  // 44: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
-	44, // 45: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
-	6,  // 46: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
-	7,  // 47: rivulet.rpc.v1.JobManagerService.Leader:input_type -> rivulet.rpc.v1.LeaderRequest
-	9,  // 48: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
-	11, // 49: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
-	12, // 50: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
-	16, // 51: rivulet.rpc.v1.JobManagerService.Report:input_type -> rivulet.rpc.v1.ReportRequest
-	25, // 52: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
-	31, // 53: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
-	33, // 54: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
-	35, // 55: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
-	37, // 56: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
-	40, // 57: rivulet.rpc.v1.TaskManagerService.Ping:input_type -> rivulet.rpc.v1.PingRequest
-	42, // 58: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
-	2,  // 59: rivulet.rpc.v1.ExchangeService.Exchange:input_type -> rivulet.rpc.v1.ExchangeRequest
-	8,  // 60: rivulet.rpc.v1.JobManagerService.Leader:output_type -> rivulet.rpc.v1.LeaderResponse
-	10, // 61: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
-	14, // 62: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
-	13, // 63: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
-	17, // 64: rivulet.rpc.v1.JobManagerService.Report:output_type -> rivulet.rpc.v1.ReportResponse
-	30, // 65: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
-	32, // 66: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
-	34, // 67: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
-	36, // 68: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
-	39, // 69: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
-	41, // 70: rivulet.rpc.v1.TaskManagerService.Ping:output_type -> rivulet.rpc.v1.PingResponse
-	43, // 71: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
-	3,  // 72: rivulet.rpc.v1.ExchangeService.Exchange:output_type -> rivulet.rpc.v1.ExchangeResponse
-	60, // [60:73] is the sub-list for method output_type
-	47, // [47:60] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	50, // 22: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
+	28, // 23: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
+	48, // 24: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
+	29, // 25: rivulet.rpc.v1.DeployRequest.locations:type_name -> rivulet.rpc.v1.Location
+	4,  // 26: rivulet.rpc.v1.LookRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 27: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
+	30, // 28: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
+	6,  // 29: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
+	31, // 30: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
+	51, // 31: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
+	52, // 32: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
+	4,  // 33: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 34: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 35: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	53, // 36: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
+	1,  // 37: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
+	6,  // 38: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 39: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 40: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 41: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 42: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	40, // 43: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
+	4,  // 44: rivulet.rpc.v1.PingRequest.header:type_name -> rivulet.rpc.v1.Header
+	4,  // 45: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
+	46, // 46: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
+	6,  // 47: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
+	7,  // 48: rivulet.rpc.v1.JobManagerService.Leader:input_type -> rivulet.rpc.v1.LeaderRequest
+	9,  // 49: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
+	11, // 50: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
+	12, // 51: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
+	16, // 52: rivulet.rpc.v1.JobManagerService.Report:input_type -> rivulet.rpc.v1.ReportRequest
+	25, // 53: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
+	26, // 54: rivulet.rpc.v1.TaskManagerService.Look:input_type -> rivulet.rpc.v1.LookRequest
+	33, // 55: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
+	35, // 56: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
+	37, // 57: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
+	39, // 58: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
+	42, // 59: rivulet.rpc.v1.TaskManagerService.Ping:input_type -> rivulet.rpc.v1.PingRequest
+	44, // 60: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
+	2,  // 61: rivulet.rpc.v1.ExchangeService.Exchange:input_type -> rivulet.rpc.v1.ExchangeRequest
+	8,  // 62: rivulet.rpc.v1.JobManagerService.Leader:output_type -> rivulet.rpc.v1.LeaderResponse
+	10, // 63: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
+	14, // 64: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
+	13, // 65: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
+	17, // 66: rivulet.rpc.v1.JobManagerService.Report:output_type -> rivulet.rpc.v1.ReportResponse
+	32, // 67: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
+	27, // 68: rivulet.rpc.v1.TaskManagerService.Look:output_type -> rivulet.rpc.v1.LookResponse
+	34, // 69: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
+	36, // 70: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
+	38, // 71: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
+	41, // 72: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
+	43, // 73: rivulet.rpc.v1.TaskManagerService.Ping:output_type -> rivulet.rpc.v1.PingResponse
+	45, // 74: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
+	3,  // 75: rivulet.rpc.v1.ExchangeService.Exchange:output_type -> rivulet.rpc.v1.ExchangeResponse
+	62, // [62:76] is the sub-list for method output_type
+	48, // [48:62] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_rivulet_rpc_v1_rpc_proto_init() }
@@ -3355,7 +3504,7 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rivulet_rpc_v1_rpc_proto_rawDesc), len(file_rivulet_rpc_v1_rpc_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   45,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -291,6 +291,7 @@ var JobManagerService_ServiceDesc = grpc.ServiceDesc{
 
 const (
 	TaskManagerService_Deploy_FullMethodName            = "/rivulet.rpc.v1.TaskManagerService/Deploy"
+	TaskManagerService_Look_FullMethodName              = "/rivulet.rpc.v1.TaskManagerService/Look"
 	TaskManagerService_CancelTasks_FullMethodName       = "/rivulet.rpc.v1.TaskManagerService/CancelTasks"
 	TaskManagerService_TriggerCheckpoint_FullMethodName = "/rivulet.rpc.v1.TaskManagerService/TriggerCheckpoint"
 	TaskManagerService_NotifyCheckpoint_FullMethodName  = "/rivulet.rpc.v1.TaskManagerService/NotifyCheckpoint"
@@ -307,6 +308,8 @@ const (
 type TaskManagerServiceClient interface {
 	// Deploy starts tasks; one call carries all of a job that go to this TaskManager.
 	Deploy(ctx context.Context, in *DeployRequest, opts ...grpc.CallOption) (*DeployResponse, error)
+	// Look says what this TaskManager cannot use of what a job needs outside of itself, before anything of the job is deployed here. It changes nothing that stays.
+	Look(ctx context.Context, in *LookRequest, opts ...grpc.CallOption) (*LookResponse, error)
 	// CancelTasks cancels tasks; each reports when it has ended.
 	CancelTasks(ctx context.Context, in *CancelTasksRequest, opts ...grpc.CallOption) (*CancelTasksResponse, error)
 	// TriggerCheckpoint starts a checkpoint at tasks that have no running producer.
@@ -333,6 +336,16 @@ func (c *taskManagerServiceClient) Deploy(ctx context.Context, in *DeployRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeployResponse)
 	err := c.cc.Invoke(ctx, TaskManagerService_Deploy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *taskManagerServiceClient) Look(ctx context.Context, in *LookRequest, opts ...grpc.CallOption) (*LookResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LookResponse)
+	err := c.cc.Invoke(ctx, TaskManagerService_Look_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -407,6 +420,8 @@ func (c *taskManagerServiceClient) FetchMetrics(ctx context.Context, in *FetchMe
 type TaskManagerServiceServer interface {
 	// Deploy starts tasks; one call carries all of a job that go to this TaskManager.
 	Deploy(context.Context, *DeployRequest) (*DeployResponse, error)
+	// Look says what this TaskManager cannot use of what a job needs outside of itself, before anything of the job is deployed here. It changes nothing that stays.
+	Look(context.Context, *LookRequest) (*LookResponse, error)
 	// CancelTasks cancels tasks; each reports when it has ended.
 	CancelTasks(context.Context, *CancelTasksRequest) (*CancelTasksResponse, error)
 	// TriggerCheckpoint starts a checkpoint at tasks that have no running producer.
@@ -431,6 +446,9 @@ type UnimplementedTaskManagerServiceServer struct{}
 
 func (UnimplementedTaskManagerServiceServer) Deploy(context.Context, *DeployRequest) (*DeployResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Deploy not implemented")
+}
+func (UnimplementedTaskManagerServiceServer) Look(context.Context, *LookRequest) (*LookResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Look not implemented")
 }
 func (UnimplementedTaskManagerServiceServer) CancelTasks(context.Context, *CancelTasksRequest) (*CancelTasksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelTasks not implemented")
@@ -485,6 +503,24 @@ func _TaskManagerService_Deploy_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(TaskManagerServiceServer).Deploy(ctx, req.(*DeployRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TaskManagerService_Look_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LookRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TaskManagerServiceServer).Look(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TaskManagerService_Look_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TaskManagerServiceServer).Look(ctx, req.(*LookRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -607,6 +643,10 @@ var TaskManagerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Deploy",
 			Handler:    _TaskManagerService_Deploy_Handler,
+		},
+		{
+			MethodName: "Look",
+			Handler:    _TaskManagerService_Look_Handler,
 		},
 		{
 			MethodName: "CancelTasks",
