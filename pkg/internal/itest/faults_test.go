@@ -265,45 +265,40 @@ func TestFilesOfCheckpoints(t *testing.T) {
 
 // TestClaim is E20: a job that was started from another's savepoint needs it no longer than to its first checkpoint, and leaves it alone; one that claimed it deletes it when it
 // is subsumed.
-func TestClaim(t *testing.T) {
+func TestClaim(t *testing.T) { onHomes(t, claim) }
+
+func claim(t *testing.T, h *home) {
 	for _, claim := range []bool{false, true} {
-		t.Run(fmt.Sprint("claim=", claim), func(t *testing.T) {
-			onEach(t, func(t *testing.T, fabric cluster.Fabric) {
-				j := long()
-				w, mem := newWorld(), cluster.NewMemory()
-				s := settings("execution.checkpointing.interval", "10 ms", "pipeline.auto-watermark-interval", "5 ms")
-				m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Fabric: fabric, Settings: s})
-				m.until(t, "output", func() bool { return w.committed() > 0 })
-				id, err := m.JobManager().Stop(m.Jobs()[0], "", "mem:///mine", false)
-				q := m.request(t, id, err)
-				if err := m.finish(t); err != nil || q.Err != nil {
-					t.Fatal(err, q.Err)
-				}
-				c := j.cluster(w, nil)
-				c.Name, c.FromSavepoint, c.Claim = "other", q.Path, claim
-				n := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Fabric: fabric, Settings: s})
-				n.until(t, "checkpoints", func() bool { return n.stats().Completed >= 5 })
-				if err := n.stop(); err != nil {
-					t.Fatal(err)
-				}
-				there := 0
-				for _, f := range under(mem).Files() {
-					if strings.HasPrefix(f, strings.TrimPrefix(q.Path, "mem://")+"/") {
-						there++
-					}
-				}
-				if claim != (there == 0) {
-					t.Errorf("claim=%t, and %d files of the savepoint are there", claim, there)
-				}
-				if err := under(mem).RemoveAll("/mine"); err != nil {
-					t.Fatal(err)
-				}
-				n = start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Fabric: fabric})
-				if err := n.finish(t); err != nil {
-					t.Fatal(err)
-				}
-				w.check(t, j)
-			})
-		})
+		h := h.clone(0)
+		b := begin{job: long(), world: newWorld(), settings: settings("execution.checkpointing.interval", "10 ms", "pipeline.auto-watermark-interval", "5 ms")}
+		b.world.upTo(200)
+		m := h.run(t, b)
+		m.until(t, "output", func() bool { return b.world.committed() > 0 })
+		uri, err := m.savepoint(t, true, h.uri("/mine"), false)
+		if err := errors.Join(err, m.finish(t)); err != nil {
+			t.Fatal(err)
+		}
+		b.world.upTo(400)
+		b.Name, b.FromSavepoint, b.Claim = "other", uri, claim
+		n := h.run(t, b)
+		n.until(t, "checkpoints", func() bool { return n.completed() >= 5 })
+		if err := n.stop(); err != nil {
+			t.Fatal(err)
+		}
+		there := 0
+		for _, f := range h.files() {
+			if strings.HasPrefix(f, h.name(uri)+"/") {
+				there++
+			}
+		}
+		if claim != (there == 0) {
+			t.Errorf("claim=%t, and %d files of the savepoint are there", claim, there)
+		}
+		h.removeAll("/mine")
+		b.world.upTo(0)
+		if err := h.run(t, b).finish(t); err != nil {
+			t.Fatal(err)
+		}
+		b.world.check(t, b.job)
 	}
 }

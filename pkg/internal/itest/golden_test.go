@@ -27,7 +27,7 @@ func goldenJob() *job {
 	in := input{splits: 3, records: 120, perMilli: 2, make: func(split, n int) Rec {
 		return Rec{Key: string(rune('a' + (n+split)%5)), Value: int64(n*3 + split), At: time.UnixMilli(1 + int64(n)*5), Tags: []int64{int64(n)}}
 	}}
-	return &job{sources: []input{in}, fork: &fork{1, 2}, stages: []stage{windows(60*time.Millisecond, 20*time.Millisecond), {"every-state", func(s stream.Stream[Rec], uid string) stream.Stream[Rec] {
+	return &job{kind: "golden", sources: []input{in}, fork: &fork{1, 2}, stages: []stage{windows(60*time.Millisecond, 20*time.Millisecond), {"every-state", func(s stream.Stream[Rec], uid string) stream.Stream[Rec] {
 		return stream.Process(stream.KeyBy(s, key), func() stream.KeyedProcess[string, Rec, Rec] { return &everyState{} }, stream.UID(uid))
 	}, func(in []Rec) (out []Rec) {
 		n := map[string]int64{}
@@ -98,38 +98,37 @@ func TestGoldenSavepoint(t *testing.T) {
 	if *goldenFlag {
 		synctest.Test(t, writeGolden)
 	}
+	onHomes(t, goldenSavepoint)
+}
+
+func goldenSavepoint(t *testing.T, h *home) {
+	files, err := os.ReadDir(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, parallelism := range []string{"1", "2", "5"} {
-		onEach(t, func(t *testing.T, fabric cluster.Fabric) {
-			j, w, mem := goldenJob(), newWorld(), cluster.NewMemory()
-			if err := under(mem).MkdirAll("/golden"); err != nil {
-				t.Fatal(err)
-			}
-			files, err := os.ReadDir(golden)
+		h := h.clone(0)
+		b := begin{job: goldenJob(), world: newWorld(), settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", parallelism)}
+		for _, f := range files {
+			content, err := os.ReadFile(filepath.Join(golden, f.Name()))
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, f := range files {
-				b, err := os.ReadFile(filepath.Join(golden, f.Name()))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if sink, ok := strings.CutPrefix(f.Name(), "committed-"); ok {
-					w.out[sink] = strings.Split(strings.TrimSpace(string(b)), "\n")
-				} else if err := fs.WriteFile(under(mem), path.Join("/golden", f.Name()), b); err != nil {
-					t.Fatal(err)
-				}
+			if sink, ok := strings.CutPrefix(f.Name(), "committed-"); ok {
+				b.world.out[sink] = strings.Split(strings.TrimSpace(string(content)), "\n")
+			} else {
+				h.write("/golden/"+f.Name(), content)
 			}
-			c := j.cluster(w, nil)
-			c.FromSavepoint = "mem:///golden"
-			m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Fabric: fabric, Settings: settings("execution.checkpointing.interval", "10 ms", "parallelism.default", parallelism)})
-			if err := m.finish(t); err != nil {
-				t.Fatal(err)
-			}
-			if m.restored() == 0 {
-				t.Error("nothing was restored")
-			}
-			w.check(t, j)
-		})
+		}
+		b.FromSavepoint = h.uri("/golden")
+		m := h.run(t, b)
+		if err := m.finish(t); err != nil {
+			t.Fatal(err)
+		}
+		if m.restored() == 0 {
+			t.Error("nothing was restored")
+		}
+		b.world.check(t, b.job)
 	}
 }
 

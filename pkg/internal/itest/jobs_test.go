@@ -23,6 +23,8 @@ type stage struct {
 
 // job is a random job: sources, stages, sinks. Its output is a bag of texts for each sink, which depends on nothing but the job.
 type job struct {
+	// kind is how a process of its own knows it (ofKind); empty when it does not.
+	kind    string
 	sources []input
 	stages  []stage
 	fork    *fork
@@ -47,10 +49,10 @@ func failpoint(s stream.Stream[Rec], c *chaos, uid string) stream.Stream[Rec] {
 }
 
 // build makes the job's streams; sinks is where they end.
-func (j *job) build(env *stream.Env, w *world, c *chaos) error {
+func (j *job) build(env *stream.Env, w outside, c *chaos) error {
 	var all []stream.Stream[Rec]
 	for i, in := range j.sources {
-		in.chaos = c
+		in.chaos, in.limit = c, w.limit
 		s := stream.From(env, in, event.Monotonous(func(r Rec) time.Time { return r.At }), stream.UID(fmt.Sprint("source-", i)))
 		all = append(all, s)
 	}

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 				panic(err)
 			}
 		}
-		app.Main("numbers", numbers)
+		app.Main("job", inProcess)
 	})
 }
 

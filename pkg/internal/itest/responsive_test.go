@@ -1,6 +1,7 @@
 package itest
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -78,47 +79,51 @@ func TestTimersLeaveRoom(t *testing.T) {
 	}
 }
 
+// hours is a job with a window that does not end by itself, and how many records are in it.
+func hours() *job {
+	j := long()
+	make := j.sources[0].make
+	j.kind, j.sources[0].splits = "hours", 1
+	j.sources[0].make = func(split, n int) Rec { r := make(split, n); r.Value = 1; return r }
+	j.stages = []stage{windows(time.Hour, time.Hour)}
+	return j
+}
+
 // TestDrain says that a stop with drain fires all windows and timers, and one without keeps them.
-func TestDrain(t *testing.T) {
+func TestDrain(t *testing.T) { onHomes(t, drain) }
+
+func drain(t *testing.T, h *home) {
 	for _, drain := range []bool{false, true} {
-		t.Run(fmt.Sprint("drain=", drain), func(t *testing.T) {
-			onEach(t, func(t *testing.T, fabric cluster.Fabric) {
-				w, mem := newWorld(), cluster.NewMemory()
-				j := long()
-				read := 0
-				inner := j.sources[0].make
-				j.sources[0].splits = 1
-				j.sources[0].make = func(split, n int) Rec { read++; r := inner(split, n); r.Value = 1; return r }
-				// A window that never ends by itself, and how many records are in it.
-				j.stages = []stage{windows(time.Hour, time.Hour)}
-				m := start(t, cluster.MiniConfig{Jobs: []cluster.Job{j.cluster(w, nil)}, Memory: mem, Fabric: fabric, Settings: settings("execution.checkpointing.interval", "20 ms")})
-				m.until(t, "checkpoints", func() bool { return m.stats().Completed > 2 })
-				id, err := m.JobManager().Stop(m.Jobs()[0], "", "", drain)
-				q := m.request(t, id, err)
-				if err := m.finish(t); err != nil || q.Err != nil {
-					t.Fatal(err, q.Err)
+		h := h.clone(0)
+		b := begin{job: hours(), world: newWorld(), settings: settings("execution.checkpointing.interval", "20 ms")}
+		b.world.upTo(300)
+		m := h.run(t, b)
+		m.until(t, "checkpoints", func() bool { return m.completed() > 2 })
+		b.world.waiting(t, m, 3)
+		uri, err := m.savepoint(t, true, "", drain)
+		if err := errors.Join(err, m.finish(t)); err != nil {
+			t.Fatal(err)
+		}
+		sum := func() (sum int) {
+			for _, o := range b.world.out["out"] {
+				var n int
+				if _, err := fmt.Sscanf(o[len("k0="):], "%d@", &n); err != nil {
+					t.Fatal(o, err)
 				}
-				sum := 0
-				for _, o := range w.out["out"] {
-					var n int
-					if _, err := fmt.Sscanf(o[len("k0="):], "%d@", &n); err != nil {
-						t.Fatal(o, err)
-					}
-					sum += n
-				}
-				if drain && sum != read || !drain && sum != 0 {
-					t.Errorf("%d records were read, and windows of %d fired", read, sum)
-				}
-				c := j.cluster(w, nil)
-				c.FromSavepoint, c.Name = q.Path, "other"
-				n := start(t, cluster.MiniConfig{Jobs: []cluster.Job{c}, Memory: mem, Fabric: fabric, Settings: settings("execution.checkpointing.interval", "20 ms")})
-				if err := n.finish(t); err != nil {
-					t.Fatal(err)
-				}
-				if !drain {
-					w.check(t, j)
-				}
-			})
-		})
+				sum += n
+			}
+			return sum
+		}
+		if n := sum(); drain && n != 300 || !drain && n != 0 {
+			t.Errorf("drain=%t, 300 records were read, and windows of %d fired", drain, n)
+		}
+		b.world.upTo(0)
+		b.FromSavepoint, b.Name = uri, "other"
+		if err := h.run(t, b).finish(t); err != nil {
+			t.Fatal(err)
+		}
+		if !drain {
+			b.world.check(t, b.job)
+		}
 	}
 }

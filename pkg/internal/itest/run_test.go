@@ -146,7 +146,7 @@ func small() *job {
 	in := input{splits: 2, records: 40, perMilli: 2, make: func(split, n int) Rec {
 		return Rec{Key: fmt.Sprint("k", n%3), Value: int64(n + split), At: time.UnixMilli(1 + int64(n)*5)}
 	}}
-	return &job{sources: []input{in}, stages: []stage{timed[2], counted[0]}}
+	return &job{kind: "small", sources: []input{in}, stages: []stage{timed[2], counted[0]}}
 }
 
 // cluster is the job as one of a mini's.
@@ -209,4 +209,7 @@ func contains(t *testing.T, err error, texts ...string) {
 	}
 }
 
-func isEnded(err error) bool { return errors.Is(err, cluster.ErrEnded) }
+// isEnded reports whether a job was refused because it has ended; another process says so in words.
+func isEnded(err error) bool {
+	return errors.Is(err, cluster.ErrEnded) || err != nil && strings.Contains(err.Error(), "--fresh")
+}

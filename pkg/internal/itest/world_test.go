@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/rivulet-io/rivulet/pkg/cluster"
@@ -18,6 +19,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/fs"
 	"github.com/rivulet-io/rivulet/pkg/fs/fault"
+	"github.com/rivulet-io/rivulet/pkg/internal/base"
 )
 
 // world is what is outside: what sinks have committed stays, whatever happens to the mini.
@@ -30,7 +32,9 @@ type world struct {
 	bad  []string            // what must not happen
 	// down says that nothing can be committed for the time being.
 	down bool
-	next int
+	// most is how many records of a split may be read for the time being; 0 for all. asked counts who asked.
+	most, asked int
+	next        int
 }
 
 type tx struct {
@@ -45,6 +49,22 @@ var (
 	errDead = errors.New("the process is dead")
 	errDown = errors.New("the world is down")
 )
+
+// outside is what a job reaches of a world: the world itself or, in a process of its own, a connection to it.
+type outside interface {
+	// begin begins a transaction of a sink, prepare ends its first phase, commit its second.
+	begin(sink string) (id string, err error)
+	prepare(id string, checkpoint int64, records []string) error
+	commit(id string) error
+	// recover commits what is listed, and aborts and fences all else of a sink.
+	recover(sink string, commit []string) error
+	// open says whether nothing that a checkpoint prepared in a sink is committed.
+	open(sink string, checkpoint int64) (bool, error)
+	// put writes a record without a transaction.
+	put(sink, record string) error
+	// limit is how many records of a split may be read for now.
+	limit() (int, error)
+}
 
 func newWorld() *world { return &world{txs: map[string]*tx{}, out: map[string][]string{}} }
 
@@ -69,7 +89,6 @@ func (w *world) begin(sink string) (string, error) {
 	return id, nil
 }
 
-// prepare ends the first phase of a transaction.
 func (w *world) prepare(id string, checkpoint int64, records []string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,7 +126,6 @@ func (w *world) commit(id string) error {
 	return nil
 }
 
-// recover commits what is listed, and aborts and fences all else of a sink.
 func (w *world) recover(sink string, commit []string) error {
 	for _, id := range commit {
 		if err := w.commit(id); err != nil {
@@ -127,6 +145,73 @@ func (w *world) recover(sink string, commit []string) error {
 	return nil
 }
 
+func (w *world) open(sink string, checkpoint int64) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.txs {
+		if t.sink == sink && t.checkpoint == checkpoint && t.committed {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (w *world) put(sink, record string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dead {
+		return errDead
+	}
+	w.out[sink] = append(w.out[sink], record)
+	return nil
+}
+
+func (w *world) limit() (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked++
+	if w.most == 0 {
+		return 1 << 30, nil
+	}
+	return w.most, nil
+}
+
+// upTo lets sources read so many records of each split; 0 for all.
+func (w *world) upTo(n int) { w.change(func() { w.most = n }) }
+
+// reach says whether anything can be committed.
+func (w *world) reach(ok bool) { w.change(func() { w.down = !ok }) }
+
+func (w *world) change(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+// waiting waits until sources have asked n times more for leave to go on: a reader asks once when it begins, and then again and again when it has read all it may.
+func (w *world) waiting(t *testing.T, m running, n int) {
+	t.Helper()
+	asked := func() (n int) { w.change(func() { n = w.asked }); return n }
+	before := asked()
+	m.until(t, "sources wait", func() bool { return asked() >= before+n })
+}
+
+// prepared says how many of a checkpoint's transactions are committed, and how many not.
+func (w *world) prepared(checkpoint base.CheckpointID) (committed, open int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.txs {
+		switch {
+		case t.checkpoint != int64(checkpoint) || t.aborted:
+		case t.committed:
+			committed++
+		default:
+			open++
+		}
+	}
+	return committed, open
+}
+
 // chaos fails things at random, as long as it has a budget.
 type chaos struct {
 	mu     sync.Mutex
@@ -135,6 +220,21 @@ type chaos struct {
 	every  int    // one of so many calls
 	only   string // if not empty, where alone
 	log    []string
+	// take, when it is set, is asked for each of the budget, which is another process's.
+	take func(where string) bool
+}
+
+// spend takes one of the budget, if there is one left. The caller holds c.mu.
+func (c *chaos) spend(where string) bool {
+	if c.take != nil && !c.take(where) {
+		c.budget = 0
+	}
+	if c.budget <= 0 {
+		return false
+	}
+	c.budget--
+	c.log = append(c.log, where)
+	return true
 }
 
 // hit is asked at every place where something can fail.
@@ -144,11 +244,9 @@ func (c *chaos) hit(where string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.budget <= 0 || c.only != "" && c.only != where || c.r.IntN(c.every) != 0 {
+	if c.budget <= 0 || c.only != "" && c.only != where || c.r.IntN(c.every) != 0 || !c.spend(where) {
 		return nil
 	}
-	c.budget--
-	c.log = append(c.log, where)
 	return fmt.Errorf("injected at %s", where)
 }
 
@@ -159,18 +257,16 @@ func (c *chaos) rare(where string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.budget <= 0 || c.only != "" || c.r.IntN(20) != 0 {
+	if c.budget <= 0 || c.only != "" || c.r.IntN(20) != 0 || !c.spend(where) {
 		return nil
 	}
-	c.budget--
-	c.log = append(c.log, where)
 	return fmt.Errorf("injected at %s", where)
 }
 
 // sinkOf is an exactly-once sink into a world.
 type sinkOf struct {
 	name  string
-	world *world
+	world outside
 	chaos *chaos
 }
 
@@ -282,14 +378,7 @@ func (*sinkCommitter) Close() error { return nil }
 
 // StillOpen says whether nothing that a checkpoint prepared is committed.
 func (c *sinkCommitter) StillOpen(_ context.Context, r connector.Recovery) (bool, error) {
-	c.world.mu.Lock()
-	defer c.world.mu.Unlock()
-	for _, t := range c.world.txs {
-		if t.sink == c.name && t.checkpoint == r.Checkpoint && t.committed {
-			return false, nil
-		}
-	}
-	return true, nil
+	return c.world.open(c.name, r.Checkpoint)
 }
 
 // Rec is what moves. Tags makes it mutable.
@@ -307,6 +396,7 @@ type input struct {
 	perMilli        int
 	make            func(split, n int) Rec
 	chaos           *chaos
+	limit           func() (int, error) // nil: none
 }
 
 func (input) Bounded() bool   { return true }
@@ -336,14 +426,16 @@ func (e *inputEnum) AddReader(_ context.Context, subtask int) error {
 		return err
 	}
 	keep := e.left[:0]
+	var given []connector.Split // at once: what came later would be late
 	for _, k := range e.left {
 		if k%e.ctx.Parallelism() == subtask {
-			e.ctx.Assign(subtask, []connector.Split{{ID: fmt.Sprint(k), Data: make([]byte, 8)}})
+			given = append(given, connector.Split{ID: fmt.Sprint(k), Data: make([]byte, 8)})
 		} else {
 			keep = append(keep, k)
 		}
 	}
 	e.left = keep
+	e.ctx.Assign(subtask, given)
 	e.ctx.NoMoreSplits(subtask)
 	return nil
 }
@@ -371,6 +463,7 @@ type inputReader struct {
 	timer  *time.Timer
 	due    atomic.Bool
 	left   int // of this millisecond's
+	limit  int // that was last heard of
 }
 
 type inputSplit struct {
@@ -410,6 +503,16 @@ func (r *inputReader) Poll(out connector.Output[Rec]) (connector.Status, error) 
 			out.Release(s.id)
 			r.open = slices.Delete(r.open, r.turn, r.turn+1)
 			continue
+		}
+		if s.n >= r.limit && r.input.limit != nil {
+			var err error
+			if r.limit, err = r.input.limit(); err != nil {
+				return 0, err
+			}
+			if s.n >= r.limit {
+				r.left = 0
+				continue
+			}
 		}
 		if err := r.chaos.hit("read"); err != nil {
 			return 0, err
