@@ -145,3 +145,13 @@ func TestPool(t *testing.T) {
 		t.Errorf("capacity %s", s)
 	}
 }
+
+// TestOpenAfterTheBreak says that a link which has broken opens no channel: its receiver may still have more of a message.
+func TestOpenAfterTheBreak(t *testing.T) {
+	l := newLink(NewNetwork(Direct), pair{"a", "b"}, "address")
+	broken := errors.New("the cable")
+	l.fail(broken)
+	if err := l.handle(&frame{kind: frameOpen, channel: 1}); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -490,6 +490,9 @@ func (l *link) handle(f *frame) error {
 func (l *link) handleOpen(f *frame) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.mu.left {
+		return l.mu.err // it broke while the receiver had more of a message
+	}
 	if f.channel != l.mu.lastSeen+1 {
 		return fmt.Errorf("%w: channel %d is opened after %d", errFrame, f.channel, l.mu.lastSeen)
 	}
