@@ -342,8 +342,21 @@ func (s *stateFile) read(at int64, n int) ([]byte, error) {
 	return nil, fmt.Errorf("read state file %s at byte %d: %w", s.path, at, err)
 }
 
-// block reads the block at a byte, which must end at or before end, and returns where the next one begins. The body is valid until the next read.
+// block reads the block at a byte, which must end at or before end, and returns where the next one begins. The body is valid until the next read. A block that is
+// wrong in a copy is read from the original.
 func (s *stateFile) block(at, end int64) (body []byte, next int64, err error) {
+	for {
+		if body, next, err = s.readBlock(at, end); err == nil {
+			return body, next, nil
+		}
+		if err = again(s.Reader, err); err != nil {
+			return nil, 0, err
+		}
+		s.buf = s.buf[:0]
+	}
+}
+
+func (s *stateFile) readBlock(at, end int64) (body []byte, next int64, err error) {
 	if end-at < blockHead {
 		return nil, 0, s.corrupt(at, "no block fits there")
 	}

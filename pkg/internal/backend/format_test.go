@@ -332,3 +332,75 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+// copied is a copy of a file that may be given up for the original.
+type copied struct {
+	diskReader
+	original backend.Reader
+	why      []error
+}
+
+func (c *copied) Original(why error) error {
+	c.why = append(c.why, why)
+	if len(c.why) > 1 {
+		return why
+	}
+	c.Reader = c.original.(diskReader).Reader
+	return nil
+}
+
+// TestCopy restores from copies of state files in which any byte was changed, that end anywhere, or are another file: what is restored is what the originals say.
+// What is wrong with an original is damage all the same.
+func TestCopy(t *testing.T) {
+	d, keyed := readGolden(t)
+	b, err := goldenOpen(t, d, allGroups, 0, keyed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := b.Dump()
+	name := "mem://x/" + keyed.GetFiles()[1].GetPath()
+	whole := d.files[name]
+	restore := func(content []byte) (*copied, string, error) {
+		var c *copied
+		b, err := backend.Open(backend.Config{
+			Range: allGroups, MaxParallelism: maxParallelism, Restored: []*snapshotv1.KeyedState{keyed}, Base: "mem://x", Now: func() event.Time { return 0 },
+			Read: func(uri string) (backend.Reader, error) {
+				r, err := d.read(uri)
+				if uri == name {
+					c = &copied{diskReader: diskReader{bytes.NewReader(content)}, original: r}
+					return c, err
+				}
+				return r, err
+			},
+		})
+		if err != nil {
+			return c, "", err
+		}
+		return c, b.Dump(), nil
+	}
+	check := func(what string, content []byte, given int) {
+		t.Helper()
+		if c, got, err := restore(content); err != nil || got != want || len(c.why) != given {
+			t.Errorf("%s: given up because of %v, error %v, right rows: %v", what, c.why, err, got == want)
+		}
+	}
+	check("whole", whole, 0)
+	for i := range whole {
+		changed := bytes.Clone(whole)
+		changed[i] ^= 0x10
+		given := 1
+		if i >= 12 && i < 16 { // reserved
+			given = 0
+		}
+		check(fmt.Sprint("byte ", i), changed, given)
+		check(fmt.Sprint(i, " bytes"), whole[:i], 1)
+	}
+	other := bytes.Clone(d.files["mem://x/"+keyed.GetFiles()[0].GetPath()])
+	check("another file", other, 1)
+	damaged := bytes.Clone(whole)
+	damaged[len(damaged)/2] ^= 1
+	d.files[name] = damaged
+	if _, _, err := restore(other); !errors.Is(err, base.ErrCorrupt) {
+		t.Errorf("both damaged: %v", err)
+	}
+}

@@ -40,6 +40,21 @@ type Reader interface {
 	Close() error
 }
 
+// Copy is a Reader of what should be the same as another file. What is read of it is checked like that of any file; what is wrong with it is no damage yet.
+type Copy interface {
+	Reader
+	// Original gives the copy up, why says what is wrong with it: from now on the original is read. When that is read already the error is why.
+	Original(why error) error
+}
+
+// again reports that what was read is wrong, or could not be read. It returns nil when it is to be read again, from the original.
+func again(r Reader, why error) error {
+	if c, ok := r.(Copy); ok {
+		return c.Original(why)
+	}
+	return why
+}
+
 // Config says what a Keyed is opened with.
 type Config struct {
 	// Range are the key groups, of MaxParallelism, that belong to it.

@@ -41,14 +41,11 @@ func (b *Keyed) restoreFrom(k *snapshotv1.KeyedState) (err error) {
 		}
 	}()
 	for i, f := range k.GetFiles() {
-		s, err := b.open(f)
+		s, err := b.open(f, binary.LittleEndian.Uint32(index[1+4*i:]))
 		if err != nil {
 			return err
 		}
 		files = append(files, s)
-		if want := binary.LittleEndian.Uint32(index[1+4*i:]); s.sum != want {
-			return fmt.Errorf("state file %s is another one than the checkpoint names: %w", s.path, base.ErrCorrupt)
-		}
 	}
 	first, last := max(int(k.GetFirstKeyGroup()), b.cfg.Range.Start), min(int(k.GetLastKeyGroup()), b.cfg.Range.End)
 	next := make([]int, len(files)) // entries of each file's directory, all in the order of key groups
@@ -85,20 +82,33 @@ func (b *Keyed) restoreFrom(k *snapshotv1.KeyedState) (err error) {
 	return nil
 }
 
-func (b *Keyed) open(f *snapshotv1.File) (*stateFile, error) {
+// open opens a file whose directory has a checksum, and checks what is around its rows.
+func (b *Keyed) open(f *snapshotv1.File, sum uint32) (*stateFile, error) {
 	uri := strings.TrimSuffix(b.cfg.Base, "/") + "/" + f.GetPath()
 	r, err := b.cfg.Read(uri)
 	if err != nil {
 		return nil, fmt.Errorf("state file %s: %w", uri, err)
 	}
-	if r.Size() != f.GetSize() {
-		return nil, errors.Join(fmt.Errorf("state file %s has %d bytes, the checkpoint says %d: %w", uri, r.Size(), f.GetSize(), base.ErrCorrupt), r.Close())
+	for {
+		s, err := openAs(r, uri, f.GetSize(), sum)
+		if err == nil {
+			return s, nil
+		}
+		if err = again(r, err); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+	}
+}
+
+func openAs(r Reader, uri string, size int64, sum uint32) (*stateFile, error) {
+	if r.Size() != size {
+		return nil, fmt.Errorf("state file %s has %d bytes, the checkpoint says %d: %w", uri, r.Size(), size, base.ErrCorrupt)
 	}
 	s, err := openFile(r, uri)
-	if err != nil {
-		return nil, errors.Join(err, r.Close())
+	if err == nil && s.sum != sum {
+		err = fmt.Errorf("state file %s is another one than the checkpoint names: %w", uri, base.ErrCorrupt)
 	}
-	return s, nil
+	return s, err
 }
 
 // tablesOf returns the tables of the states of a file, and has their schemas in the place of the file's.
