@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path"
 
 	"github.com/rivulet-io/rivulet/pkg/config"
 	"github.com/rivulet-io/rivulet/pkg/internal/exchange"
@@ -139,8 +140,16 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 			shared, files = taskmanager.NewExchange(fabric), new(storage.Remote)
 			reach = at.With(storage.LeaderScheme, files)
 		}
+		id := fmt.Sprintf("mini-%d", i+1)
+		local, err := localConfig(settings, at.system, at.data)
+		if err != nil {
+			return nil, err
+		}
+		for i, dir := range local.Dirs {
+			local.Dirs[i] = path.Join(dir, id)
+		}
 		m.tms = append(m.tms, taskmanager.New(taskmanager.Config{
-			ID: fmt.Sprintf("mini-%d", i+1), Network: network, JobManagers: []string{"jobmanager"}, Slots: slots,
+			ID: id, Local: local, Network: network, JobManagers: []string{"jobmanager"}, Slots: slots,
 			Program: m.program, Storage: reach, Files: files, Exchange: shared, ChannelBytes: channel, BufferBytes: buffer,
 			Metrics: m.registry, Host: hostname(), Version: Version, Logger: m.log,
 		}))

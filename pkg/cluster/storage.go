@@ -3,7 +3,9 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/ha"
 	"github.com/rivulet-io/rivulet/pkg/internal/jobmanager"
 	"github.com/rivulet-io/rivulet/pkg/internal/storage"
+	"github.com/rivulet-io/rivulet/pkg/internal/taskmanager"
 )
 
 // place is where a process with a JobManager keeps everything: in a directory of the machine, or in memory.
@@ -22,6 +25,9 @@ type place struct {
 	files fs.FS
 	root  string // as a URI, by which TaskManagers reach it
 	dir   string // as a URI of this process; empty when it is shared
+	// system has the directory, data is its name there; nil and empty when it is shared.
+	system fs.FS
+	data   string
 	// memory says that it is in memory, shared that other JobManagers have it too.
 	memory, shared bool
 }
@@ -73,6 +79,56 @@ func openShared(settings *config.Config, log *slog.Logger) (*place, error) {
 	return at, err
 }
 
+// localDir is where copies of state lie in a data directory.
+const localDir = "localState"
+
+// localConfig says where a TaskManager of its own keeps copies of state: in the directories that are set, or in its data directory, if it has one.
+func localConfig(settings *config.Config, fsys fs.FS, dataDir string) (taskmanager.LocalConfig, error) {
+	chk := config.CheckpointingOf(settings)
+	cfg := taskmanager.LocalConfig{FS: fsys, Backup: chk.LocalBackup, Recovery: chk.LocalRecovery}
+	dirs, err := config.Get(settings, config.LocalBackupDirs)
+	if err != nil {
+		return cfg, err
+	}
+	for dir := range strings.SplitSeq(dirs, ",") {
+		if dir = strings.TrimPrefix(strings.TrimSpace(dir), "file://"); dir == "" {
+			continue
+		}
+		if dir, err = filepath.Abs(dir); err != nil {
+			return cfg, fmt.Errorf("%s: %w", config.LocalBackupDirs.Name, err)
+		}
+		cfg.Dirs = append(cfg.Dirs, filepath.ToSlash(dir))
+	}
+	if len(cfg.Dirs) == 0 && dataDir != "" {
+		cfg.Dirs = []string{path.Join(dataDir, localDir)}
+	}
+	return cfg, nil
+}
+
+// lockLocal takes directories of copies for this process, until they are unlocked.
+func lockLocal(cfg taskmanager.LocalConfig) (unlock func(), err error) {
+	var locks []io.Closer
+	unlock = func() {
+		for _, l := range locks {
+			_ = l.Close() // the process ends
+		}
+	}
+	for _, dir := range cfg.Dirs {
+		err := cfg.FS.MkdirAll(dir)
+		if err == nil {
+			var lock io.Closer
+			if lock, err = cfg.FS.Lock(path.Join(dir, identityLock)); err == nil {
+				locks = append(locks, lock)
+			}
+		}
+		if err != nil {
+			unlock()
+			return nil, fmt.Errorf("directory %s of copies of state (%s): each TaskManager needs one of its own: %w", dir, config.LocalBackupDirs.Name, err)
+		}
+	}
+	return unlock, nil
+}
+
 // own names what lies in the directory so that TaskManagers reach it.
 func (p *place) own(path string) string {
 	if rest, ok := strings.CutPrefix(jobmanager.URI(path), p.dir+"/"); ok && p.dir != "" {
@@ -85,7 +141,10 @@ func newPlace(scheme string, fsys fs.FS, dir string, settings *config.Config) *p
 	files := fs.Below(fsys, dir)
 	schemes := map[string]fs.FS{"file": fs.Local{}, storage.LeaderScheme: files}
 	schemes[scheme] = fsys
-	return &place{ha: ha.NewFile(fsys, dir), Storage: storage.New(schemes, settings), files: files, root: scheme + "://" + dir, dir: scheme + "://" + dir, memory: scheme == "mem"}
+	return &place{
+		ha: ha.NewFile(fsys, dir), Storage: storage.New(schemes, settings), files: files, root: scheme + "://" + dir, dir: scheme + "://" + dir, system: fsys, data: dir,
+		memory: scheme == "mem",
+	}
 }
 
 // memoryDir is the data directory in a Memory.

@@ -136,6 +136,15 @@ func (t *TaskManager) Run(ctx context.Context) error {
 		}
 		defer func() { _ = lock.Close() }() // the process ends
 	}
+	local, err := localConfig(t.settings, fs.Local{}, t.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockLocal(local)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	slots := t.cfg.Slots
 	if slots <= 0 {
 		if slots, err = config.Get(t.settings, config.TaskSlots); err != nil {
@@ -150,7 +159,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	files := new(storage.Remote)
 	t.tm = taskmanager.New(taskmanager.Config{
 		ID: who.ID, Directory: who.Directory, Generation: who.Generation, Network: network, Address: address, JobManagers: t.cfg.JobManagers, Slots: slots, Program: t.program,
-		Storage: storage.New(map[string]fs.FS{"file": fs.Local{}, storage.LeaderScheme: files}, t.settings), Files: files,
+		Storage: storage.New(map[string]fs.FS{"file": fs.Local{}, storage.LeaderScheme: files}, t.settings), Files: files, Local: local,
 		Exchange: taskmanager.NewExchange(exchange.Direct), ChannelBytes: channel, BufferBytes: buffer,
 		Registered: func(jobManager, address string) {
 			t.log.Info("registered", slog.String("peer", jobManager), slog.String("address", address), slog.Int("slots", slots))

@@ -84,6 +84,8 @@ type Checkpointing struct {
 	Retention         Retention
 	Incremental       bool
 	AfterTasksFinish  bool
+	LocalBackup       bool // TaskManagers keep copies of state
+	LocalRecovery     bool // and tasks are restored from them
 }
 
 // Enabled reports whether checkpoints are taken by themselves.
@@ -104,6 +106,11 @@ func CheckpointingOf(c *Config) Checkpointing {
 		Retention:         mustGet(c, CheckpointRetention),
 		Incremental:       mustGet(c, IncrementalCheckpoints),
 		AfterTasksFinish:  mustGet(c, CheckpointsAfterTasksFinish),
+		LocalBackup:       mustGet(c, LocalBackup),
+		LocalRecovery:     mustGet(c, LocalRecovery),
+	}
+	if !IsSet(c, LocalBackup) {
+		out.LocalBackup = out.LocalRecovery
 	}
 	if out.MinPause > 0 {
 		out.MaxConcurrent = 1

@@ -97,6 +97,18 @@ var (
 		Name: "execution.checkpointing.checkpoints-after-tasks-finish", Old: []string{"execution.checkpointing.checkpoints-after-tasks-finish.enabled"}, Default: true, parse: parseBool,
 		Doc: "Take checkpoints also when a part of the tasks has finished.",
 	}
+	LocalBackup = Key[bool]{
+		Name: "execution.checkpointing.local-backup.enabled", Default: false, parse: parseBool,
+		Doc: "Keep a copy of the state of the newest checkpoint with the TaskManager that wrote it. Not set: what `execution.state-recovery.from-local` says.",
+	}
+	LocalBackupDirs = Key[string]{
+		Name: "execution.checkpointing.local-backup.dirs", Old: []string{"taskmanager.state.local.root-dirs"}, parse: parseText, Flink: "none",
+		Doc: "The directories of a TaskManager's copies of state, with commas between, used in turn; they are this TaskManager's alone. Empty: `localState` in its data directory; without one there are no copies.",
+	}
+	LocalRecovery = Key[bool]{
+		Name: "execution.state-recovery.from-local", Old: []string{"state.backend.local-recovery"}, Default: false, parse: parseBool,
+		Doc: "Restore tasks from the TaskManager's own copies of the checkpoint where it has them: worth it where checkpoints are on another host (`s3://`, `jobmanager://`). A copy that is missing or damaged is said, and the checkpoint itself read.",
+	}
 	RestorePath = Key[string]{
 		Name: "execution.state-recovery.path", Old: []string{"execution.savepoint.path"}, parse: parseText, Flink: "none",
 		Doc: "The savepoint or retained checkpoint to start from, as `--from-savepoint`.",
@@ -407,7 +419,7 @@ var acted = [...]key{
 	&BufferTimeout,
 	&CheckpointInterval, &CheckpointMode, &CheckpointTimeout, &CheckpointMinPause, &MaxConcurrentCheckpoints,
 	&TolerableFailedCheckpoints, &RetainedCheckpoints, &CheckpointDir, &SavepointDir, &CheckpointRetention,
-	&IncrementalCheckpoints, &CheckpointsAfterTasksFinish, &RestorePath, &RestoreIgnoreUnclaimed, &RestoreClaimMode,
+	&IncrementalCheckpoints, &CheckpointsAfterTasksFinish, &LocalBackup, &LocalBackupDirs, &LocalRecovery, &RestorePath, &RestoreIgnoreUnclaimed, &RestoreClaimMode,
 	&RestartType, &FixedDelayAttempts, &FixedDelay, &FailureRateMax, &FailureRateInterval, &FailureRateDelay,
 	&InitialBackoff, &MaxBackoff, &BackoffMultiplier, &ResetBackoffThreshold, &BackoffJitter, &BackoffAttempts,
 	&FailoverStrategy,

@@ -385,7 +385,7 @@ func TestCopy(t *testing.T) {
 		}
 	}
 	check("whole", whole, 0)
-	for i := range whole {
+	for i := 0; i < len(whole); i += 3 { // TestDamage has each
 		changed := bytes.Clone(whole)
 		changed[i] ^= 0x10
 		given := 1

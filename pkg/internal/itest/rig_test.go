@@ -31,6 +31,7 @@ import (
 type rig struct {
 	t       *testing.T
 	net     *links
+	mem     *fs.Mem // with the checkpoints
 	storage *storage.Storage
 	jm      *jobmanager.JobManager
 	log     *slog.Logger
@@ -41,6 +42,7 @@ type rig struct {
 
 type rigTM struct {
 	id   string
+	tm   *taskmanager.TaskManager
 	stop context.CancelFunc
 	done chan error
 }
@@ -49,7 +51,8 @@ type rigTM struct {
 func newRig(t *testing.T) *rig { return newRigLogging(t, logs(t)) }
 
 func newRigLogging(t *testing.T, log *slog.Logger) *rig {
-	r := &rig{t: t, net: newLinks(), storage: storage.New(map[string]fs.FS{"mem": fs.NewMem()}, nil), log: log, jmDone: make(chan error, 1)}
+	mem := fs.NewMem()
+	r := &rig{t: t, net: newLinks(), mem: mem, storage: storage.New(map[string]fs.FS{"mem": mem}, nil), log: log, jmDone: make(chan error, 1)}
 	r.jm = jobmanager.New(jobmanager.Config{
 		Network: r.net.of("jobmanager"), Address: "jobmanager", Store: ha.NewMemory(), Storage: r.storage, Root: "mem:///rig", CheckpointDir: "mem:///rig/checkpoints",
 		HeartbeatInterval: time.Second, HeartbeatTimeout: 3 * time.Second, Metrics: metrics.NewRegistry(), Version: "9.1.0", Logger: r.log,
@@ -87,7 +90,7 @@ func (r *rig) taskManager(id string, p task.Program, change func(*taskmanager.Co
 	}
 	tm := taskmanager.New(cfg)
 	ctx, stop := context.WithCancel(context.Background())
-	x := &rigTM{id: id, stop: stop, done: make(chan error, 1)}
+	x := &rigTM{id: id, tm: tm, stop: stop, done: make(chan error, 1)}
 	go func() { x.done <- tm.Run(ctx) }()
 	r.tms = append(r.tms, x)
 	return x

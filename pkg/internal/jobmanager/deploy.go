@@ -170,6 +170,7 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 	for _, v := range m.graph.GetVertices() {
 		groups[base.VertexID(v.GetId())] = v.GetSlotSharingGroup()
 	}
+	m.jm.resources.prefer(m.id, m.stateFiles(d, groups, restore))
 	// Every task gets its place before any is deployed: they are told where their neighbours are.
 	placed := map[*taskManager][]base.SubtaskID{}
 	for _, id := range d.Tasks {
@@ -237,6 +238,28 @@ func (m *master) place(d *execution.Deploy, restored *checkpoint.Restored, took 
 		}
 	}
 	m.coordinate(checkpoint.Start{FirstDelay: m.firstDelay(restored), Restored: restored})
+}
+
+// stateFiles are the files that the tasks of each slot are restored from, with their sizes.
+func (m *master) stateFiles(d *execution.Deploy, groups map[base.VertexID]string, restore map[checkpoint.Subtask]*rpcv1.Restore) map[slotKey]map[string]int64 {
+	out := map[slotKey]map[string]int64{}
+	for _, id := range d.Tasks {
+		if !m.undeployed[id] {
+			continue
+		}
+		k := slotKey{job: m.id, group: groups[id.Vertex], index: id.Index}
+		for _, o := range restore[checkpoint.Subtask{Vertex: id.Vertex, Index: id.Index}].GetOperators() {
+			for _, s := range o.GetKeyed() {
+				for _, f := range s.GetFiles() {
+					if out[k] == nil {
+						out[k] = map[string]int64{}
+					}
+					out[k][f.GetPath()] = f.GetSize()
+				}
+			}
+		}
+	}
+	return out
 }
 
 // locations says where all tasks run.

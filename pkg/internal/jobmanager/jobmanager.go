@@ -424,7 +424,17 @@ func (j *JobManager) Register(_ context.Context, r *rpcv1.RegisterRequest) (*rpc
 		id: r.GetTaskManagerId(), address: r.GetRpcAddress(), dataAddress: r.GetDataAddress(), slots: int(r.GetSlots()), client: client,
 		instance: r.GetInstance(), session: r.GetSession(), directory: r.GetDirectory(), generation: r.GetGeneration(),
 		link:       rpc.Link{Epoch: reign.lead.Epoch(), Protocol: protocol},
-		registered: time.Now(), heard: time.Now(), used: map[slotKey]bool{},
+		registered: time.Now(), heard: time.Now(), used: map[slotKey]bool{}, copies: map[base.JobID]map[string]bool{},
+	}
+	for _, s := range r.GetLocalStates() {
+		if len(s.GetJobId()) != len(base.JobID{}) {
+			continue
+		}
+		files := make(map[string]bool, len(s.GetFiles()))
+		for _, f := range s.GetFiles() {
+			files[f] = true
+		}
+		tm.copies[base.JobID(s.GetJobId())] = files
 	}
 	tm.ctx, tm.lose = context.WithCancelCause(context.Background())
 	known, lost, cause, err := j.resources.add(tm)
@@ -484,7 +494,7 @@ func (j *JobManager) Unregister(_ context.Context, r *rpcv1.UnregisterRequest) (
 }
 
 // Heartbeat notes that a TaskManager lives. One that is not known has to register anew.
-func (j *JobManager) Heartbeat(_ context.Context, r *rpcv1.HeartbeatRequest) (*rpcv1.HeartbeatResponse, error) {
+func (j *JobManager) Heartbeat(ctx context.Context, r *rpcv1.HeartbeatRequest) (*rpcv1.HeartbeatResponse, error) {
 	tm, err := j.caller(r.GetHeader())
 	if err != nil {
 		return nil, err
@@ -493,7 +503,39 @@ func (j *JobManager) Heartbeat(_ context.Context, r *rpcv1.HeartbeatRequest) (*r
 		j.pings.Go(func() { j.ping(tm) })
 		j.slotsChanged()
 	}
-	return &rpcv1.HeartbeatResponse{Sequence: r.GetSequence(), Epoch: int64(tm.link.Epoch), Suspended: j.mayDecide() != nil}, nil
+	return &rpcv1.HeartbeatResponse{
+		Sequence: r.GetSequence(), Epoch: int64(tm.link.Epoch), Suspended: j.mayDecide() != nil, LocalStateJobs: j.localStateJobs(ctx, r.GetLocalStateJobIds()),
+	}, nil
+}
+
+// localStateJobs says what became of jobs of which a TaskManager keeps copies of state, by their records; nothing if they cannot be read.
+func (j *JobManager) localStateJobs(ctx context.Context, ids [][]byte) (out []*rpcv1.LocalStateJob) {
+	if len(ids) == 0 {
+		return nil
+	}
+	r, err := j.leading()
+	if err != nil || r.mayDecide() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, j.cfg.HeartbeatInterval/4) // the answer to a heartbeat must not wait for the store
+	defer cancel()
+	records, err := r.lead.Jobs(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, id := range ids {
+		s := &rpcv1.LocalStateJob{JobId: id, Ended: true}
+		for _, rec := range records {
+			if string(id) == string(rec.ID[:]) {
+				s.Ended = rec.State != execution.JobRunning.String()
+				if rec.Checkpoint != nil {
+					s.CheckpointId = rec.Checkpoint.ID
+				}
+			}
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // Report takes what tasks say to their job masters. What has nobody to hear it is dropped: of a stale attempt, or of a job that has ended.

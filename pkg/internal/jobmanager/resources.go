@@ -1,6 +1,7 @@
 package jobmanager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,8 @@ type taskManager struct {
 	leaving bool
 	// unfit says of which jobs it cannot run tasks, and why.
 	unfit map[base.JobID]string
+	// copies are the state files, by job, that it has copies of: it said so when it registered.
+	copies map[base.JobID]map[string]bool
 }
 
 // free returns how many slots it has for a job; resources.mu is held.
@@ -337,13 +340,51 @@ func (r *resources) allocate(k slotKey, spread bool) *taskManager {
 		}
 	}
 	if best != nil {
-		best.used[k] = true
-		r.held[k] = best
-		if r.promised[k.job]--; r.promised[k.job] <= 0 {
-			delete(r.promised, k.job)
-		}
+		r.takeLocked(k, best)
 	}
 	return best
+}
+
+func (r *resources) takeLocked(k slotKey, tm *taskManager) {
+	tm.used[k] = true
+	r.held[k] = tm
+	if r.promised[k.job]--; r.promised[k.job] <= 0 {
+		delete(r.promised, k.job)
+	}
+}
+
+// prefer gives slots to those who have copies of the state files that will be read there, by their sizes in bytes: the slot with most of them first. Slots that are held stay
+// where they are, and those that nobody free has copies for are left to allocate.
+func (r *resources) prefer(job base.JobID, files map[slotKey]map[string]int64) {
+	type choice struct {
+		slotKey
+		tm    *taskManager
+		bytes int64
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var choices []choice
+	for _, tm := range r.tms {
+		for k, sizes := range files {
+			c := choice{slotKey: k, tm: tm}
+			for f, size := range sizes {
+				if tm.copies[job][f] {
+					c.bytes += size
+				}
+			}
+			if c.bytes > 0 {
+				choices = append(choices, c)
+			}
+		}
+	}
+	slices.SortFunc(choices, func(a, b choice) int {
+		return cmp.Or(cmp.Compare(b.bytes, a.bytes), cmp.Compare(a.tm.id, b.tm.id), cmp.Compare(a.group, b.group), cmp.Compare(a.index, b.index))
+	})
+	for _, c := range choices {
+		if r.held[c.slotKey] == nil && c.tm.freeLocked(job) > 0 {
+			r.takeLocked(c.slotKey, c.tm)
+		}
+	}
 }
 
 // release gives back all slots of a job.
@@ -351,6 +392,9 @@ func (r *resources) release(job base.JobID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.promised, job)
+	for _, tm := range r.tms {
+		delete(tm.copies, job)
+	}
 	for k, tm := range r.held {
 		if k.job == job {
 			delete(r.held, k)

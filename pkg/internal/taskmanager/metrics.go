@@ -95,6 +95,14 @@ func (t *TaskManager) registerMetrics() *metrics.Group {
 		set("Status.Flink.Memory.Managed.Total", 0)
 		set("Status.Network.TotalMemorySegments", segments(total))
 		set("Status.Network.AvailableMemorySegments", segments(total)-segments(used))
+		if len(t.cfg.Local.Dirs) > 0 {
+			set("localStateBytes", float64(t.copies.size()))
+			set("numLocalStatesDamaged", float64(t.copies.bad.Load()))
+			set("numLocalStatesNotWritten", float64(t.copies.unwritten.Load()))
+			// As Flink calls it where it tells how a job was initialized.
+			set("RestoredStateSizeBytes.LOCAL_DISK", float64(t.copies.local.Load()))
+			set("RestoredStateSizeBytes.REMOTE", float64(t.copies.remote.Load()))
+		}
 	})
 	return g
 }

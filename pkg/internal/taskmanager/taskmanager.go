@@ -47,6 +47,8 @@ type Config struct {
 	Storage Storage
 	// Files, if it is not nil, reaches the files that the leader keeps; it is among Storage's file systems.
 	Files *storage.Remote
+	// Local is where copies of state are kept.
+	Local LocalConfig
 	// Exchange connects the tasks of this process, of which it may be but one TaskManager.
 	Exchange *Exchange
 	// ChannelBytes and BufferBytes are the bounds of a channel, and of what a source or sink holds, in bytes.
@@ -105,10 +107,11 @@ const registerTimeout = 5 * time.Second
 // TaskManager runs tasks.
 type TaskManager struct {
 	rpcv1.UnimplementedTaskManagerServiceServer
-	cfg   Config
-	log   *slog.Logger
-	fence rpc.Fence
-	jms   *jobManagers
+	cfg    Config
+	log    *slog.Logger
+	fence  rpc.Fence
+	jms    *jobManagers
+	copies *copies
 
 	// sessions counts registrations; Run's.
 	sessions int64
@@ -135,6 +138,7 @@ func New(cfg Config) *TaskManager {
 		t.log = slog.New(slog.DiscardHandler)
 	}
 	t.log = t.log.With(slog.String("task_manager", cfg.ID))
+	t.copies = newCopies(cfg.Local, t.log)
 	t.mu.tasks = map[base.SubtaskID]*running{}
 	cfg.Exchange.network.Host(cfg.ID)
 	t.broken, t.giveUp = context.WithCancelCause(context.Background())
@@ -151,6 +155,7 @@ func (t *TaskManager) Run(ctx context.Context) error {
 	if len(t.cfg.JobManagers) == 0 {
 		return errors.Join(fmt.Errorf("task manager %s: no JobManager is named", t.cfg.ID), l.Close())
 	}
+	t.copies.open()
 	server := grpcrpc.NewServer(nil, t)
 	server.Exchange(t.cfg.Exchange.network.Accept)
 	t.cfg.Exchange.network.Join(t.cfg.ID, l.Addr().String(), t.cfg.Network)
@@ -198,6 +203,7 @@ func (t *TaskManager) lead(ctx context.Context, addr net.Addr) error {
 			Header: rpc.Link{}.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, RpcAddress: addr.String(), DataAddress: addr.String(),
 			Slots: int32(t.cfg.Slots), Version: t.cfg.Version, Protocol: t.cfg.Protocol.Proto(),
 			Instance: t.cfg.Instance, Session: t.sessions, Directory: t.cfg.Directory, Generation: t.cfg.Generation,
+			LocalStates: t.copies.offer(),
 		}
 		asked := time.Now()
 		call, cancel := context.WithTimeout(ctx, registerTimeout)
@@ -322,7 +328,7 @@ func (t *TaskManager) beat(ctx context.Context, s *session, heard time.Time, int
 		sent := time.Now()
 		var alone bool // the leader cannot be reached, or cannot reach its store
 		resp, err := s.jm.Heartbeat(call, &rpcv1.HeartbeatRequest{
-			Header: s.link.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, Sequence: seq,
+			Header: s.link.Header(base.JobID{}, 0), TaskManagerId: t.cfg.ID, Sequence: seq, LocalStateJobIds: t.copies.idle(t.busy()),
 		})
 		cancel()
 		switch {
@@ -332,6 +338,7 @@ func (t *TaskManager) beat(ctx context.Context, s *session, heard time.Time, int
 			heard = sent
 			s.lease.Extend(heard.Add(timeout))
 			alone = resp.GetSuspended()
+			t.copies.learn(resp.GetLocalStateJobs(), t.busy())
 		case err == nil:
 			return fmt.Errorf("epoch %d answered, not %d: %w", resp.GetEpoch(), s.link.Epoch, base.ErrFenced)
 		case !errors.Is(err, rpc.ErrUnreachable):

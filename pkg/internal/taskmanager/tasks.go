@@ -52,10 +52,11 @@ func (t *TaskManager) deploy(r *rpcv1.DeployRequest, job base.JobID, s *session)
 	if err := t.sees(r.GetCheckpointDir(), r.GetCheckpointMark()); err != nil {
 		return fmt.Errorf("job %q: task manager %s %w", r.GetJobName(), t.cfg.ID, err)
 	}
-	opts, patience, err := t.options(r.GetConfig())
+	opts, patience, local, err := t.options(r.GetConfig())
 	if err != nil {
 		return base.Permanent(fmt.Errorf("job %q: %w", r.GetJobName(), err))
 	}
+	stored := t.storage(r, job, local)
 	locations := task.LocationsOf(r.GetLocations())
 	vertices := map[base.VertexID]*planv1.Vertex{}
 	for _, v := range r.GetGraph().GetVertices() {
@@ -79,7 +80,7 @@ func (t *TaskManager) deploy(r *rpcv1.DeployRequest, job base.JobID, s *session)
 		v.Parallelism, v.MaxParallelism = d.GetParallelism(), d.GetMaxParallelism()
 		specs = append(specs, task.Spec{
 			ID: id, Job: r.GetJobName(), Epoch: s.link.Epoch, TaskManager: t.cfg.ID, Program: program, Graph: r.GetGraph(), Vertex: v, Parallelism: int(d.GetParallelism()),
-			Locations: locations, Lease: s.lease, Restore: d.GetRestore(), Options: opts, Network: t.cfg.Exchange.network, Storage: t.cfg.Storage,
+			Locations: locations, Lease: s.lease, Restore: d.GetRestore(), Options: opts, Network: t.cfg.Exchange.network, Storage: stored(d.GetRestore()),
 			Listener: l, Final: func() { l.final = t.finalMetrics(id) }, Metrics: t.cfg.Metrics,
 			Labels: t.labels(),
 			Logger: t.log.With(slog.String("job", r.GetJobName())),
@@ -306,9 +307,11 @@ func (t *TaskManager) TriggerCheckpoint(ctx context.Context, r *rpcv1.TriggerChe
 // NotifyCheckpoint tells tasks the outcome of a checkpoint.
 func (t *TaskManager) NotifyCheckpoint(ctx context.Context, r *rpcv1.NotifyCheckpointRequest) (*rpcv1.NotifyCheckpointResponse, error) {
 	return &rpcv1.NotifyCheckpointResponse{}, t.numbered(ctx, r.GetHeader(), func(job base.JobID, _ *session) error {
-		return t.find(job, r.GetSubtasks(), func(_ base.SubtaskID, ta *running) {
+		err := t.find(job, r.GetSubtasks(), func(_ base.SubtaskID, ta *running) {
 			ta.runner.NotifyCheckpoint(r.GetCheckpointId(), r.GetComplete(), r.GetLedger())
 		}, nil)
+		t.copies.notify(job, r.GetCheckpointId(), r.GetComplete())
+		return err
 	})
 }
 
@@ -333,36 +336,56 @@ func (t *TaskManager) AssignSplits(ctx context.Context, r *rpcv1.AssignSplitsReq
 	})
 }
 
-// options reads the job options that tasks need, and how long one may take to end.
-func (t *TaskManager) options(settings map[string]string) (task.Options, patience, error) {
+// storage returns the storage of each task that is deployed, by what it is restored from: with copies of state, if the job wants them.
+func (t *TaskManager) storage(r *rpcv1.DeployRequest, job base.JobID, local LocalConfig) func(*rpcv1.Restore) task.Storage {
+	wanted := local.Backup || local.Recovery
+	if wanted && len(local.Dirs) > 0 {
+		t.copies.deploy(job, r.GetTasks())
+		return func(restore *rpcv1.Restore) task.Storage {
+			return t.copies.storage(t.cfg.Storage, job, restore, local.Backup, local.Recovery)
+		}
+	}
+	if wanted {
+		t.log.Warn("no local copies of state are kept: start the TaskManager with --data-dir, or set execution.checkpointing.local-backup.dirs", slog.String("job", r.GetJobName()))
+	}
+	t.copies.end(job) // those that it kept before are no good any more
+	return func(*rpcv1.Restore) task.Storage { return t.cfg.Storage }
+}
+
+// options reads the job options that tasks need, how long one may take to end, and what is done about copies of state.
+func (t *TaskManager) options(settings map[string]string) (task.Options, patience, LocalConfig, error) {
 	var p patience
+	local := t.cfg.Local
 	all := make([]config.Setting, 0, len(settings))
 	for k, v := range settings {
 		all = append(all, config.Setting{Key: k, Value: v, Origin: "job"})
 	}
 	c, err := config.New(all...)
 	if err != nil {
-		return task.Options{}, p, err
+		return task.Options{}, p, local, err
 	}
 	if p.interval, err = config.Get(c, config.CancellationInterval); err != nil {
-		return task.Options{}, p, err
+		return task.Options{}, p, local, err
 	}
 	if p.timeout, err = config.Get(c, config.CancellationTimeout); err != nil {
-		return task.Options{}, p, err
+		return task.Options{}, p, local, err
 	}
 	chk := config.CheckpointingOf(c)
+	if config.IsSet(c, config.LocalBackup) || config.IsSet(c, config.LocalRecovery) {
+		local.Backup, local.Recovery = chk.LocalBackup, chk.LocalRecovery
+	}
 	o := task.Options{
 		ExactlyOnce: chk.Mode == config.ExactlyOnce, Checkpointing: chk.Enabled(), FinalCheckpoint: chk.Enabled() && chk.AfterTasksFinish,
 		ChannelBytes: t.cfg.ChannelBytes, BufferBytes: t.cfg.BufferBytes,
 	}
 	if o.BufferTimeout, err = config.Get(c, config.BufferTimeout); err != nil {
-		return o, p, err
+		return o, p, local, err
 	}
 	if o.WatermarkInterval, err = config.Get(c, config.AutoWatermarkInterval); err != nil {
-		return o, p, err
+		return o, p, local, err
 	}
 	o.ObjectReuse, err = config.Get(c, config.ObjectReuse)
-	return o, p, err
+	return o, p, local, err
 }
 
 // listener carries what tasks say to the leader they were deployed by.
@@ -393,6 +416,7 @@ func (l *listener) EndOfData(id base.SubtaskID) {
 
 // Ack implements task.Listener.
 func (l *listener) Ack(id base.SubtaskID, checkpoint int64, state *snapshotv1.SubtaskAck, stats *rpcv1.CheckpointStats) {
+	l.t.copies.acked(id.Job, checkpoint, state)
 	l.say(id, &rpcv1.Report{What: &rpcv1.Report_Ack{Ack: &rpcv1.CheckpointAck{CheckpointId: checkpoint, State: state, Stats: stats}}})
 }
 

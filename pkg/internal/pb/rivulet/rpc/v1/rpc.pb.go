@@ -547,8 +547,10 @@ type RegisterRequest struct {
 	Session int64 `protobuf:"varint,10,opt,name=session,proto3" json:"session,omitempty"`
 	// The data directory that the process holds the lock of, named by random text that lies in it, and the count of processes that have held it. A larger one of the same
 	// directory says that all smaller ones are dead. Empty without a directory.
-	Directory     string `protobuf:"bytes,11,opt,name=directory,proto3" json:"directory,omitempty"`
-	Generation    int64  `protobuf:"varint,12,opt,name=generation,proto3" json:"generation,omitempty"`
+	Directory  string `protobuf:"bytes,11,opt,name=directory,proto3" json:"directory,omitempty"`
+	Generation int64  `protobuf:"varint,12,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The copies of state that it keeps (local recovery): its slots are best given to who needs them. It may leave some out.
+	LocalStates   []*LocalState `protobuf:"bytes,13,rep,name=local_states,json=localStates,proto3" json:"local_states,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -667,6 +669,67 @@ func (x *RegisterRequest) GetGeneration() int64 {
 	return 0
 }
 
+func (x *RegisterRequest) GetLocalStates() []*LocalState {
+	if x != nil {
+		return x.LocalStates
+	}
+	return nil
+}
+
+// LocalState is the state of a job of which a TaskManager has copies.
+type LocalState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	JobId []byte                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// As File.path of the metadata.
+	Files         []string `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LocalState) Reset() {
+	*x = LocalState{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LocalState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LocalState) ProtoMessage() {}
+
+func (x *LocalState) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LocalState.ProtoReflect.Descriptor instead.
+func (*LocalState) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LocalState) GetJobId() []byte {
+	if x != nil {
+		return x.JobId
+	}
+	return nil
+}
+
+func (x *LocalState) GetFiles() []string {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
 // RegisterResponse accepts a TaskManager.
 type RegisterResponse struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
@@ -683,7 +746,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +758,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[8]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +771,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{8}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RegisterResponse) GetEpoch() int64 {
@@ -752,15 +815,17 @@ type HeartbeatRequest struct {
 	TaskManagerId string                 `protobuf:"bytes,1,opt,name=task_manager_id,json=taskManagerId,proto3" json:"task_manager_id,omitempty"`
 	Sequence      int64                  `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// The attempts it runs, so that both ends agree.
-	Running       []*Subtask `protobuf:"bytes,3,rep,name=running,proto3" json:"running,omitempty"`
-	Header        *Header    `protobuf:"bytes,4,opt,name=header,proto3" json:"header,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Running []*Subtask `protobuf:"bytes,3,rep,name=running,proto3" json:"running,omitempty"`
+	Header  *Header    `protobuf:"bytes,4,opt,name=header,proto3" json:"header,omitempty"`
+	// The jobs of which it keeps copies of state, and runs no task.
+	LocalStateJobIds [][]byte `protobuf:"bytes,5,rep,name=local_state_job_ids,json=localStateJobIds,proto3" json:"local_state_job_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +837,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[9]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +850,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{9}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HeartbeatRequest) GetTaskManagerId() string {
@@ -816,6 +881,13 @@ func (x *HeartbeatRequest) GetHeader() *Header {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetLocalStateJobIds() [][]byte {
+	if x != nil {
+		return x.LocalStateJobIds
+	}
+	return nil
+}
+
 // UnregisterRequest ends a registration.
 type UnregisterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -829,7 +901,7 @@ type UnregisterRequest struct {
 
 func (x *UnregisterRequest) Reset() {
 	*x = UnregisterRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +913,7 @@ func (x *UnregisterRequest) String() string {
 func (*UnregisterRequest) ProtoMessage() {}
 
 func (x *UnregisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[10]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +926,7 @@ func (x *UnregisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterRequest.ProtoReflect.Descriptor instead.
 func (*UnregisterRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{10}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UnregisterRequest) GetHeader() *Header {
@@ -887,7 +959,7 @@ type UnregisterResponse struct {
 
 func (x *UnregisterResponse) Reset() {
 	*x = UnregisterResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +971,7 @@ func (x *UnregisterResponse) String() string {
 func (*UnregisterResponse) ProtoMessage() {}
 
 func (x *UnregisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[11]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +984,7 @@ func (x *UnregisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnregisterResponse.ProtoReflect.Descriptor instead.
 func (*UnregisterResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{11}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{12}
 }
 
 // HeartbeatResponse is the JobManager's.
@@ -921,14 +993,16 @@ type HeartbeatResponse struct {
 	Sequence int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	Epoch    int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The leader cannot reach its store: it decides nothing, and another one may lead.
-	Suspended     bool `protobuf:"varint,3,opt,name=suspended,proto3" json:"suspended,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Suspended bool `protobuf:"varint,3,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	// What became of the jobs of local_state_job_ids; those that the leader can say nothing of are left out.
+	LocalStateJobs []*LocalStateJob `protobuf:"bytes,4,rep,name=local_state_jobs,json=localStateJobs,proto3" json:"local_state_jobs,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1014,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[12]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1027,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{12}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HeartbeatResponse) GetSequence() int64 {
@@ -977,6 +1051,76 @@ func (x *HeartbeatResponse) GetSuspended() bool {
 	return false
 }
 
+func (x *HeartbeatResponse) GetLocalStateJobs() []*LocalStateJob {
+	if x != nil {
+		return x.LocalStateJobs
+	}
+	return nil
+}
+
+// LocalStateJob says for how long a job's copies of state are good.
+type LocalStateJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	JobId []byte                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// The job is not known, or has ended.
+	Ended bool `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	// Its newest completed checkpoint; 0 before the first.
+	CheckpointId  int64 `protobuf:"varint,3,opt,name=checkpoint_id,json=checkpointId,proto3" json:"checkpoint_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LocalStateJob) Reset() {
+	*x = LocalStateJob{}
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LocalStateJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LocalStateJob) ProtoMessage() {}
+
+func (x *LocalStateJob) ProtoReflect() protoreflect.Message {
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LocalStateJob.ProtoReflect.Descriptor instead.
+func (*LocalStateJob) Descriptor() ([]byte, []int) {
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LocalStateJob) GetJobId() []byte {
+	if x != nil {
+		return x.JobId
+	}
+	return nil
+}
+
+func (x *LocalStateJob) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *LocalStateJob) GetCheckpointId() int64 {
+	if x != nil {
+		return x.CheckpointId
+	}
+	return 0
+}
+
 // Failure is an error with its class.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -992,7 +1136,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1148,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[13]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1161,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{13}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Failure) GetClass() int32 {
@@ -1059,7 +1203,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1215,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[14]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1228,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{14}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReportRequest) GetHeader() *Header {
@@ -1110,7 +1254,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1266,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[15]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1279,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{15}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{17}
 }
 
 // Report is one thing that one task says.
@@ -1157,7 +1301,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1313,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[16]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1326,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{16}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Report) GetJobId() []byte {
@@ -1300,7 +1444,7 @@ type TaskUpdate struct {
 
 func (x *TaskUpdate) Reset() {
 	*x = TaskUpdate{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1456,7 @@ func (x *TaskUpdate) String() string {
 func (*TaskUpdate) ProtoMessage() {}
 
 func (x *TaskUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[17]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1469,7 @@ func (x *TaskUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskUpdate.ProtoReflect.Descriptor instead.
 func (*TaskUpdate) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{17}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TaskUpdate) GetState() TaskState {
@@ -1368,7 +1512,7 @@ type CheckpointAck struct {
 
 func (x *CheckpointAck) Reset() {
 	*x = CheckpointAck{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1524,7 @@ func (x *CheckpointAck) String() string {
 func (*CheckpointAck) ProtoMessage() {}
 
 func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[18]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1537,7 @@ func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointAck.ProtoReflect.Descriptor instead.
 func (*CheckpointAck) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{18}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CheckpointAck) GetCheckpointId() int64 {
@@ -1434,7 +1578,7 @@ type CheckpointStats struct {
 
 func (x *CheckpointStats) Reset() {
 	*x = CheckpointStats{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1590,7 @@ func (x *CheckpointStats) String() string {
 func (*CheckpointStats) ProtoMessage() {}
 
 func (x *CheckpointStats) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[19]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1603,7 @@ func (x *CheckpointStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStats.ProtoReflect.Descriptor instead.
 func (*CheckpointStats) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{19}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CheckpointStats) GetStartDelayNs() int64 {
@@ -1531,7 +1675,7 @@ type CheckpointDecline struct {
 
 func (x *CheckpointDecline) Reset() {
 	*x = CheckpointDecline{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1687,7 @@ func (x *CheckpointDecline) String() string {
 func (*CheckpointDecline) ProtoMessage() {}
 
 func (x *CheckpointDecline) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[20]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1700,7 @@ func (x *CheckpointDecline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointDecline.ProtoReflect.Descriptor instead.
 func (*CheckpointDecline) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{20}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CheckpointDecline) GetCheckpointId() int64 {
@@ -1592,7 +1736,7 @@ type Committed struct {
 
 func (x *Committed) Reset() {
 	*x = Committed{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1748,7 @@ func (x *Committed) String() string {
 func (*Committed) ProtoMessage() {}
 
 func (x *Committed) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[21]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1761,7 @@ func (x *Committed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Committed.ProtoReflect.Descriptor instead.
 func (*Committed) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{21}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Committed) GetCheckpointId() int64 {
@@ -1650,7 +1794,7 @@ type SourceEvent struct {
 
 func (x *SourceEvent) Reset() {
 	*x = SourceEvent{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1662,7 +1806,7 @@ func (x *SourceEvent) String() string {
 func (*SourceEvent) ProtoMessage() {}
 
 func (x *SourceEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[22]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1675,7 +1819,7 @@ func (x *SourceEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceEvent.ProtoReflect.Descriptor instead.
 func (*SourceEvent) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{22}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SourceEvent) GetOperatorId() []byte {
@@ -1768,7 +1912,7 @@ type DeployRequest struct {
 
 func (x *DeployRequest) Reset() {
 	*x = DeployRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1924,7 @@ func (x *DeployRequest) String() string {
 func (*DeployRequest) ProtoMessage() {}
 
 func (x *DeployRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[23]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1937,7 @@ func (x *DeployRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployRequest.ProtoReflect.Descriptor instead.
 func (*DeployRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{23}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeployRequest) GetHeader() *Header {
@@ -1877,7 +2021,7 @@ type LookRequest struct {
 
 func (x *LookRequest) Reset() {
 	*x = LookRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +2033,7 @@ func (x *LookRequest) String() string {
 func (*LookRequest) ProtoMessage() {}
 
 func (x *LookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[24]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2046,7 @@ func (x *LookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookRequest.ProtoReflect.Descriptor instead.
 func (*LookRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{24}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LookRequest) GetHeader() *Header {
@@ -1958,7 +2102,7 @@ type LookResponse struct {
 
 func (x *LookResponse) Reset() {
 	*x = LookResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2114,7 @@ func (x *LookResponse) String() string {
 func (*LookResponse) ProtoMessage() {}
 
 func (x *LookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[25]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2127,7 @@ func (x *LookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookResponse.ProtoReflect.Descriptor instead.
 func (*LookResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{25}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LookResponse) GetMissing() string {
@@ -2006,7 +2150,7 @@ type TaskDeployment struct {
 
 func (x *TaskDeployment) Reset() {
 	*x = TaskDeployment{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2162,7 @@ func (x *TaskDeployment) String() string {
 func (*TaskDeployment) ProtoMessage() {}
 
 func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[26]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2175,7 @@ func (x *TaskDeployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskDeployment.ProtoReflect.Descriptor instead.
 func (*TaskDeployment) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{26}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TaskDeployment) GetSubtask() *Subtask {
@@ -2074,7 +2218,7 @@ type Location struct {
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2230,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[27]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2243,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{27}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Location) GetSubtask() *Subtask {
@@ -2136,7 +2280,7 @@ type Restore struct {
 
 func (x *Restore) Reset() {
 	*x = Restore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2292,7 @@ func (x *Restore) String() string {
 func (*Restore) ProtoMessage() {}
 
 func (x *Restore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[28]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2305,7 @@ func (x *Restore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restore.ProtoReflect.Descriptor instead.
 func (*Restore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{28}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Restore) GetCheckpointId() int64 {
@@ -2201,7 +2345,7 @@ type OperatorRestore struct {
 
 func (x *OperatorRestore) Reset() {
 	*x = OperatorRestore{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2357,7 @@ func (x *OperatorRestore) String() string {
 func (*OperatorRestore) ProtoMessage() {}
 
 func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[29]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2370,7 @@ func (x *OperatorRestore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorRestore.ProtoReflect.Descriptor instead.
 func (*OperatorRestore) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{29}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *OperatorRestore) GetOperatorId() []byte {
@@ -2277,7 +2421,7 @@ type DeployResponse struct {
 
 func (x *DeployResponse) Reset() {
 	*x = DeployResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2433,7 @@ func (x *DeployResponse) String() string {
 func (*DeployResponse) ProtoMessage() {}
 
 func (x *DeployResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[30]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2446,7 @@ func (x *DeployResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeployResponse.ProtoReflect.Descriptor instead.
 func (*DeployResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{30}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeployResponse) GetOtherProgram() string {
@@ -2330,7 +2474,7 @@ type CancelTasksRequest struct {
 
 func (x *CancelTasksRequest) Reset() {
 	*x = CancelTasksRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2486,7 @@ func (x *CancelTasksRequest) String() string {
 func (*CancelTasksRequest) ProtoMessage() {}
 
 func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[31]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2499,7 @@ func (x *CancelTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksRequest.ProtoReflect.Descriptor instead.
 func (*CancelTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{31}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CancelTasksRequest) GetHeader() *Header {
@@ -2381,7 +2525,7 @@ type CancelTasksResponse struct {
 
 func (x *CancelTasksResponse) Reset() {
 	*x = CancelTasksResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2537,7 @@ func (x *CancelTasksResponse) String() string {
 func (*CancelTasksResponse) ProtoMessage() {}
 
 func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[32]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2550,7 @@ func (x *CancelTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTasksResponse.ProtoReflect.Descriptor instead.
 func (*CancelTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{32}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
 }
 
 // TriggerCheckpointRequest starts a checkpoint at tasks.
@@ -2428,7 +2572,7 @@ type TriggerCheckpointRequest struct {
 
 func (x *TriggerCheckpointRequest) Reset() {
 	*x = TriggerCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2440,7 +2584,7 @@ func (x *TriggerCheckpointRequest) String() string {
 func (*TriggerCheckpointRequest) ProtoMessage() {}
 
 func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[33]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2453,7 +2597,7 @@ func (x *TriggerCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{33}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TriggerCheckpointRequest) GetHeader() *Header {
@@ -2521,7 +2665,7 @@ type TriggerCheckpointResponse struct {
 
 func (x *TriggerCheckpointResponse) Reset() {
 	*x = TriggerCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +2677,7 @@ func (x *TriggerCheckpointResponse) String() string {
 func (*TriggerCheckpointResponse) ProtoMessage() {}
 
 func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[34]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +2690,7 @@ func (x *TriggerCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TriggerCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*TriggerCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{34}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
 }
 
 // NotifyCheckpointRequest tells the outcome of a checkpoint.
@@ -2564,7 +2708,7 @@ type NotifyCheckpointRequest struct {
 
 func (x *NotifyCheckpointRequest) Reset() {
 	*x = NotifyCheckpointRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2720,7 @@ func (x *NotifyCheckpointRequest) String() string {
 func (*NotifyCheckpointRequest) ProtoMessage() {}
 
 func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[35]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2733,7 @@ func (x *NotifyCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{35}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *NotifyCheckpointRequest) GetHeader() *Header {
@@ -2636,7 +2780,7 @@ type NotifyCheckpointResponse struct {
 
 func (x *NotifyCheckpointResponse) Reset() {
 	*x = NotifyCheckpointResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +2792,7 @@ func (x *NotifyCheckpointResponse) String() string {
 func (*NotifyCheckpointResponse) ProtoMessage() {}
 
 func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[36]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +2805,7 @@ func (x *NotifyCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*NotifyCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{36}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{38}
 }
 
 // AssignSplitsRequest carries splits to a reader.
@@ -2678,7 +2822,7 @@ type AssignSplitsRequest struct {
 
 func (x *AssignSplitsRequest) Reset() {
 	*x = AssignSplitsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2834,7 @@ func (x *AssignSplitsRequest) String() string {
 func (*AssignSplitsRequest) ProtoMessage() {}
 
 func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[37]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2847,7 @@ func (x *AssignSplitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsRequest.ProtoReflect.Descriptor instead.
 func (*AssignSplitsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{37}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AssignSplitsRequest) GetHeader() *Header {
@@ -2752,7 +2896,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2764,7 +2908,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[38]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +2921,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{38}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Split) GetId() string {
@@ -2803,7 +2947,7 @@ type AssignSplitsResponse struct {
 
 func (x *AssignSplitsResponse) Reset() {
 	*x = AssignSplitsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2815,7 +2959,7 @@ func (x *AssignSplitsResponse) String() string {
 func (*AssignSplitsResponse) ProtoMessage() {}
 
 func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[39]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +2972,7 @@ func (x *AssignSplitsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignSplitsResponse.ProtoReflect.Descriptor instead.
 func (*AssignSplitsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{39}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{41}
 }
 
 // PingRequest is the JobManager's sign of life.
@@ -2841,7 +2985,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +2997,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[40]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +3010,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{40}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PingRequest) GetHeader() *Header {
@@ -2885,7 +3029,7 @@ type PingResponse struct {
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2897,7 +3041,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[41]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2910,7 +3054,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{41}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{43}
 }
 
 // FetchMetricsRequest asks for metrics.
@@ -2923,7 +3067,7 @@ type FetchMetricsRequest struct {
 
 func (x *FetchMetricsRequest) Reset() {
 	*x = FetchMetricsRequest{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2935,7 +3079,7 @@ func (x *FetchMetricsRequest) String() string {
 func (*FetchMetricsRequest) ProtoMessage() {}
 
 func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[42]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2948,7 +3092,7 @@ func (x *FetchMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsRequest.ProtoReflect.Descriptor instead.
 func (*FetchMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{42}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FetchMetricsRequest) GetHeader() *Header {
@@ -2968,7 +3112,7 @@ type FetchMetricsResponse struct {
 
 func (x *FetchMetricsResponse) Reset() {
 	*x = FetchMetricsResponse{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[43]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3124,7 @@ func (x *FetchMetricsResponse) String() string {
 func (*FetchMetricsResponse) ProtoMessage() {}
 
 func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[43]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3137,7 @@ func (x *FetchMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMetricsResponse.ProtoReflect.Descriptor instead.
 func (*FetchMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{43}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FetchMetricsResponse) GetMetrics() []*Metric {
@@ -3020,7 +3164,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[44]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3032,7 +3176,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[44]
+	mi := &file_rivulet_rpc_v1_rpc_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3045,7 +3189,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{44}
+	return file_rivulet_rpc_v1_rpc_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Metric) GetSubtask() *Subtask {
@@ -3108,7 +3252,7 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\rLeaderRequest\"@\n" +
 	"\x0eLeaderResponse\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"\x8f\x04\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"\xce\x04\n" +
 	"\x0fRegisterRequest\x12.\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x12&\n" +
 	"\x0ftask_manager_id\x18\x02 \x01(\tR\rtaskManagerId\x12\x1f\n" +
@@ -3125,30 +3269,41 @@ const file_rivulet_rpc_v1_rpc_proto_rawDesc = "" +
 	"\tdirectory\x18\v \x01(\tR\tdirectory\x12\x1e\n" +
 	"\n" +
 	"generation\x18\f \x01(\x03R\n" +
-	"generation\x1a;\n" +
+	"generation\x12=\n" +
+	"\flocal_states\x18\r \x03(\v2\x1a.rivulet.rpc.v1.LocalStateR\vlocalStates\x1a;\n" +
 	"\rProgramsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xce\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
+	"\n" +
+	"LocalState\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\fR\x05jobId\x12\x14\n" +
+	"\x05files\x18\x02 \x03(\tR\x05files\"\xce\x01\n" +
 	"\x10RegisterResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x03R\x05epoch\x122\n" +
 	"\x15heartbeat_interval_ms\x18\x02 \x01(\x03R\x13heartbeatIntervalMs\x120\n" +
 	"\x14heartbeat_timeout_ms\x18\x03 \x01(\x03R\x12heartbeatTimeoutMs\x12\"\n" +
 	"\fregistration\x18\x04 \x01(\x03R\fregistration\x12\x1a\n" +
-	"\bprotocol\x18\x05 \x01(\x05R\bprotocol\"\xb9\x01\n" +
+	"\bprotocol\x18\x05 \x01(\x05R\bprotocol\"\xe8\x01\n" +
 	"\x10HeartbeatRequest\x12&\n" +
 	"\x0ftask_manager_id\x18\x01 \x01(\tR\rtaskManagerId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x121\n" +
 	"\arunning\x18\x03 \x03(\v2\x17.rivulet.rpc.v1.SubtaskR\arunning\x12.\n" +
-	"\x06header\x18\x04 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\"\x85\x01\n" +
+	"\x06header\x18\x04 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x12-\n" +
+	"\x13local_state_job_ids\x18\x05 \x03(\fR\x10localStateJobIds\"\x85\x01\n" +
 	"\x11UnregisterRequest\x12.\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.rivulet.rpc.v1.HeaderR\x06header\x12&\n" +
 	"\x0ftask_manager_id\x18\x02 \x01(\tR\rtaskManagerId\x12\x18\n" +
 	"\aleaving\x18\x03 \x01(\bR\aleaving\"\x14\n" +
-	"\x12UnregisterResponse\"c\n" +
+	"\x12UnregisterResponse\"\xac\x01\n" +
 	"\x11HeartbeatResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x1c\n" +
-	"\tsuspended\x18\x03 \x01(\bR\tsuspended\"h\n" +
+	"\tsuspended\x18\x03 \x01(\bR\tsuspended\x12G\n" +
+	"\x10local_state_jobs\x18\x04 \x03(\v2\x1d.rivulet.rpc.v1.LocalStateJobR\x0elocalStateJobs\"a\n" +
+	"\rLocalStateJob\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\fR\x05jobId\x12\x14\n" +
+	"\x05ended\x18\x02 \x01(\bR\x05ended\x12#\n" +
+	"\rcheckpoint_id\x18\x03 \x01(\x03R\fcheckpointId\"h\n" +
 	"\aFailure\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\x05R\x05class\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
@@ -3340,7 +3495,7 @@ func file_rivulet_rpc_v1_rpc_proto_rawDescGZIP() []byte {
 }
 
 var file_rivulet_rpc_v1_rpc_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_rivulet_rpc_v1_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(TaskState)(0),                    // 0: rivulet.rpc.v1.TaskState
 	(StopMode)(0),                     // 1: rivulet.rpc.v1.StopMode
@@ -3352,133 +3507,137 @@ var file_rivulet_rpc_v1_rpc_proto_goTypes = []any{
 	(*LeaderRequest)(nil),             // 7: rivulet.rpc.v1.LeaderRequest
 	(*LeaderResponse)(nil),            // 8: rivulet.rpc.v1.LeaderResponse
 	(*RegisterRequest)(nil),           // 9: rivulet.rpc.v1.RegisterRequest
-	(*RegisterResponse)(nil),          // 10: rivulet.rpc.v1.RegisterResponse
-	(*HeartbeatRequest)(nil),          // 11: rivulet.rpc.v1.HeartbeatRequest
-	(*UnregisterRequest)(nil),         // 12: rivulet.rpc.v1.UnregisterRequest
-	(*UnregisterResponse)(nil),        // 13: rivulet.rpc.v1.UnregisterResponse
-	(*HeartbeatResponse)(nil),         // 14: rivulet.rpc.v1.HeartbeatResponse
-	(*Failure)(nil),                   // 15: rivulet.rpc.v1.Failure
-	(*ReportRequest)(nil),             // 16: rivulet.rpc.v1.ReportRequest
-	(*ReportResponse)(nil),            // 17: rivulet.rpc.v1.ReportResponse
-	(*Report)(nil),                    // 18: rivulet.rpc.v1.Report
-	(*TaskUpdate)(nil),                // 19: rivulet.rpc.v1.TaskUpdate
-	(*CheckpointAck)(nil),             // 20: rivulet.rpc.v1.CheckpointAck
-	(*CheckpointStats)(nil),           // 21: rivulet.rpc.v1.CheckpointStats
-	(*CheckpointDecline)(nil),         // 22: rivulet.rpc.v1.CheckpointDecline
-	(*Committed)(nil),                 // 23: rivulet.rpc.v1.Committed
-	(*SourceEvent)(nil),               // 24: rivulet.rpc.v1.SourceEvent
-	(*DeployRequest)(nil),             // 25: rivulet.rpc.v1.DeployRequest
-	(*LookRequest)(nil),               // 26: rivulet.rpc.v1.LookRequest
-	(*LookResponse)(nil),              // 27: rivulet.rpc.v1.LookResponse
-	(*TaskDeployment)(nil),            // 28: rivulet.rpc.v1.TaskDeployment
-	(*Location)(nil),                  // 29: rivulet.rpc.v1.Location
-	(*Restore)(nil),                   // 30: rivulet.rpc.v1.Restore
-	(*OperatorRestore)(nil),           // 31: rivulet.rpc.v1.OperatorRestore
-	(*DeployResponse)(nil),            // 32: rivulet.rpc.v1.DeployResponse
-	(*CancelTasksRequest)(nil),        // 33: rivulet.rpc.v1.CancelTasksRequest
-	(*CancelTasksResponse)(nil),       // 34: rivulet.rpc.v1.CancelTasksResponse
-	(*TriggerCheckpointRequest)(nil),  // 35: rivulet.rpc.v1.TriggerCheckpointRequest
-	(*TriggerCheckpointResponse)(nil), // 36: rivulet.rpc.v1.TriggerCheckpointResponse
-	(*NotifyCheckpointRequest)(nil),   // 37: rivulet.rpc.v1.NotifyCheckpointRequest
-	(*NotifyCheckpointResponse)(nil),  // 38: rivulet.rpc.v1.NotifyCheckpointResponse
-	(*AssignSplitsRequest)(nil),       // 39: rivulet.rpc.v1.AssignSplitsRequest
-	(*Split)(nil),                     // 40: rivulet.rpc.v1.Split
-	(*AssignSplitsResponse)(nil),      // 41: rivulet.rpc.v1.AssignSplitsResponse
-	(*PingRequest)(nil),               // 42: rivulet.rpc.v1.PingRequest
-	(*PingResponse)(nil),              // 43: rivulet.rpc.v1.PingResponse
-	(*FetchMetricsRequest)(nil),       // 44: rivulet.rpc.v1.FetchMetricsRequest
-	(*FetchMetricsResponse)(nil),      // 45: rivulet.rpc.v1.FetchMetricsResponse
-	(*Metric)(nil),                    // 46: rivulet.rpc.v1.Metric
-	nil,                               // 47: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
-	nil,                               // 48: rivulet.rpc.v1.DeployRequest.ConfigEntry
-	(*v1.SubtaskAck)(nil),             // 49: rivulet.snapshot.v1.SubtaskAck
-	(*v11.JobGraph)(nil),              // 50: rivulet.plan.v1.JobGraph
-	(*v1.KeyedState)(nil),             // 51: rivulet.snapshot.v1.KeyedState
-	(*v1.ListState)(nil),              // 52: rivulet.snapshot.v1.ListState
-	(v1.Kind)(0),                      // 53: rivulet.snapshot.v1.Kind
+	(*LocalState)(nil),                // 10: rivulet.rpc.v1.LocalState
+	(*RegisterResponse)(nil),          // 11: rivulet.rpc.v1.RegisterResponse
+	(*HeartbeatRequest)(nil),          // 12: rivulet.rpc.v1.HeartbeatRequest
+	(*UnregisterRequest)(nil),         // 13: rivulet.rpc.v1.UnregisterRequest
+	(*UnregisterResponse)(nil),        // 14: rivulet.rpc.v1.UnregisterResponse
+	(*HeartbeatResponse)(nil),         // 15: rivulet.rpc.v1.HeartbeatResponse
+	(*LocalStateJob)(nil),             // 16: rivulet.rpc.v1.LocalStateJob
+	(*Failure)(nil),                   // 17: rivulet.rpc.v1.Failure
+	(*ReportRequest)(nil),             // 18: rivulet.rpc.v1.ReportRequest
+	(*ReportResponse)(nil),            // 19: rivulet.rpc.v1.ReportResponse
+	(*Report)(nil),                    // 20: rivulet.rpc.v1.Report
+	(*TaskUpdate)(nil),                // 21: rivulet.rpc.v1.TaskUpdate
+	(*CheckpointAck)(nil),             // 22: rivulet.rpc.v1.CheckpointAck
+	(*CheckpointStats)(nil),           // 23: rivulet.rpc.v1.CheckpointStats
+	(*CheckpointDecline)(nil),         // 24: rivulet.rpc.v1.CheckpointDecline
+	(*Committed)(nil),                 // 25: rivulet.rpc.v1.Committed
+	(*SourceEvent)(nil),               // 26: rivulet.rpc.v1.SourceEvent
+	(*DeployRequest)(nil),             // 27: rivulet.rpc.v1.DeployRequest
+	(*LookRequest)(nil),               // 28: rivulet.rpc.v1.LookRequest
+	(*LookResponse)(nil),              // 29: rivulet.rpc.v1.LookResponse
+	(*TaskDeployment)(nil),            // 30: rivulet.rpc.v1.TaskDeployment
+	(*Location)(nil),                  // 31: rivulet.rpc.v1.Location
+	(*Restore)(nil),                   // 32: rivulet.rpc.v1.Restore
+	(*OperatorRestore)(nil),           // 33: rivulet.rpc.v1.OperatorRestore
+	(*DeployResponse)(nil),            // 34: rivulet.rpc.v1.DeployResponse
+	(*CancelTasksRequest)(nil),        // 35: rivulet.rpc.v1.CancelTasksRequest
+	(*CancelTasksResponse)(nil),       // 36: rivulet.rpc.v1.CancelTasksResponse
+	(*TriggerCheckpointRequest)(nil),  // 37: rivulet.rpc.v1.TriggerCheckpointRequest
+	(*TriggerCheckpointResponse)(nil), // 38: rivulet.rpc.v1.TriggerCheckpointResponse
+	(*NotifyCheckpointRequest)(nil),   // 39: rivulet.rpc.v1.NotifyCheckpointRequest
+	(*NotifyCheckpointResponse)(nil),  // 40: rivulet.rpc.v1.NotifyCheckpointResponse
+	(*AssignSplitsRequest)(nil),       // 41: rivulet.rpc.v1.AssignSplitsRequest
+	(*Split)(nil),                     // 42: rivulet.rpc.v1.Split
+	(*AssignSplitsResponse)(nil),      // 43: rivulet.rpc.v1.AssignSplitsResponse
+	(*PingRequest)(nil),               // 44: rivulet.rpc.v1.PingRequest
+	(*PingResponse)(nil),              // 45: rivulet.rpc.v1.PingResponse
+	(*FetchMetricsRequest)(nil),       // 46: rivulet.rpc.v1.FetchMetricsRequest
+	(*FetchMetricsResponse)(nil),      // 47: rivulet.rpc.v1.FetchMetricsResponse
+	(*Metric)(nil),                    // 48: rivulet.rpc.v1.Metric
+	nil,                               // 49: rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	nil,                               // 50: rivulet.rpc.v1.DeployRequest.ConfigEntry
+	(*v1.SubtaskAck)(nil),             // 51: rivulet.snapshot.v1.SubtaskAck
+	(*v11.JobGraph)(nil),              // 52: rivulet.plan.v1.JobGraph
+	(*v1.KeyedState)(nil),             // 53: rivulet.snapshot.v1.KeyedState
+	(*v1.ListState)(nil),              // 54: rivulet.snapshot.v1.ListState
+	(v1.Kind)(0),                      // 55: rivulet.snapshot.v1.Kind
 }
 var file_rivulet_rpc_v1_rpc_proto_depIdxs = []int32{
 	4,  // 0: rivulet.rpc.v1.RegisterRequest.header:type_name -> rivulet.rpc.v1.Header
-	47, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
+	49, // 1: rivulet.rpc.v1.RegisterRequest.programs:type_name -> rivulet.rpc.v1.RegisterRequest.ProgramsEntry
 	5,  // 2: rivulet.rpc.v1.RegisterRequest.protocol:type_name -> rivulet.rpc.v1.Versions
-	6,  // 3: rivulet.rpc.v1.HeartbeatRequest.running:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 4: rivulet.rpc.v1.HeartbeatRequest.header:type_name -> rivulet.rpc.v1.Header
-	4,  // 5: rivulet.rpc.v1.UnregisterRequest.header:type_name -> rivulet.rpc.v1.Header
-	4,  // 6: rivulet.rpc.v1.ReportRequest.header:type_name -> rivulet.rpc.v1.Header
-	18, // 7: rivulet.rpc.v1.ReportRequest.reports:type_name -> rivulet.rpc.v1.Report
-	6,  // 8: rivulet.rpc.v1.Report.subtask:type_name -> rivulet.rpc.v1.Subtask
-	19, // 9: rivulet.rpc.v1.Report.update:type_name -> rivulet.rpc.v1.TaskUpdate
-	20, // 10: rivulet.rpc.v1.Report.ack:type_name -> rivulet.rpc.v1.CheckpointAck
-	22, // 11: rivulet.rpc.v1.Report.decline:type_name -> rivulet.rpc.v1.CheckpointDecline
-	23, // 12: rivulet.rpc.v1.Report.committed:type_name -> rivulet.rpc.v1.Committed
-	24, // 13: rivulet.rpc.v1.Report.source:type_name -> rivulet.rpc.v1.SourceEvent
-	0,  // 14: rivulet.rpc.v1.TaskUpdate.state:type_name -> rivulet.rpc.v1.TaskState
-	15, // 15: rivulet.rpc.v1.TaskUpdate.failure:type_name -> rivulet.rpc.v1.Failure
-	46, // 16: rivulet.rpc.v1.TaskUpdate.metrics:type_name -> rivulet.rpc.v1.Metric
-	49, // 17: rivulet.rpc.v1.CheckpointAck.state:type_name -> rivulet.snapshot.v1.SubtaskAck
-	21, // 18: rivulet.rpc.v1.CheckpointAck.stats:type_name -> rivulet.rpc.v1.CheckpointStats
-	15, // 19: rivulet.rpc.v1.CheckpointDecline.failure:type_name -> rivulet.rpc.v1.Failure
-	15, // 20: rivulet.rpc.v1.Committed.failure:type_name -> rivulet.rpc.v1.Failure
-	4,  // 21: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
-	50, // 22: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
-	28, // 23: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
-	48, // 24: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
-	29, // 25: rivulet.rpc.v1.DeployRequest.locations:type_name -> rivulet.rpc.v1.Location
-	4,  // 26: rivulet.rpc.v1.LookRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 27: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
-	30, // 28: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
-	6,  // 29: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
-	31, // 30: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
-	51, // 31: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
-	52, // 32: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
-	4,  // 33: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 34: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 35: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	53, // 36: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
-	1,  // 37: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
-	6,  // 38: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 39: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 40: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
-	4,  // 41: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
-	6,  // 42: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
-	40, // 43: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
-	4,  // 44: rivulet.rpc.v1.PingRequest.header:type_name -> rivulet.rpc.v1.Header
-	4,  // 45: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
-	46, // 46: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
-	6,  // 47: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
-	7,  // 48: rivulet.rpc.v1.JobManagerService.Leader:input_type -> rivulet.rpc.v1.LeaderRequest
-	9,  // 49: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
-	11, // 50: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
-	12, // 51: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
-	16, // 52: rivulet.rpc.v1.JobManagerService.Report:input_type -> rivulet.rpc.v1.ReportRequest
-	25, // 53: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
-	26, // 54: rivulet.rpc.v1.TaskManagerService.Look:input_type -> rivulet.rpc.v1.LookRequest
-	33, // 55: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
-	35, // 56: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
-	37, // 57: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
-	39, // 58: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
-	42, // 59: rivulet.rpc.v1.TaskManagerService.Ping:input_type -> rivulet.rpc.v1.PingRequest
-	44, // 60: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
-	2,  // 61: rivulet.rpc.v1.ExchangeService.Exchange:input_type -> rivulet.rpc.v1.ExchangeRequest
-	8,  // 62: rivulet.rpc.v1.JobManagerService.Leader:output_type -> rivulet.rpc.v1.LeaderResponse
-	10, // 63: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
-	14, // 64: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
-	13, // 65: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
-	17, // 66: rivulet.rpc.v1.JobManagerService.Report:output_type -> rivulet.rpc.v1.ReportResponse
-	32, // 67: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
-	27, // 68: rivulet.rpc.v1.TaskManagerService.Look:output_type -> rivulet.rpc.v1.LookResponse
-	34, // 69: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
-	36, // 70: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
-	38, // 71: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
-	41, // 72: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
-	43, // 73: rivulet.rpc.v1.TaskManagerService.Ping:output_type -> rivulet.rpc.v1.PingResponse
-	45, // 74: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
-	3,  // 75: rivulet.rpc.v1.ExchangeService.Exchange:output_type -> rivulet.rpc.v1.ExchangeResponse
-	62, // [62:76] is the sub-list for method output_type
-	48, // [48:62] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	10, // 3: rivulet.rpc.v1.RegisterRequest.local_states:type_name -> rivulet.rpc.v1.LocalState
+	6,  // 4: rivulet.rpc.v1.HeartbeatRequest.running:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 5: rivulet.rpc.v1.HeartbeatRequest.header:type_name -> rivulet.rpc.v1.Header
+	4,  // 6: rivulet.rpc.v1.UnregisterRequest.header:type_name -> rivulet.rpc.v1.Header
+	16, // 7: rivulet.rpc.v1.HeartbeatResponse.local_state_jobs:type_name -> rivulet.rpc.v1.LocalStateJob
+	4,  // 8: rivulet.rpc.v1.ReportRequest.header:type_name -> rivulet.rpc.v1.Header
+	20, // 9: rivulet.rpc.v1.ReportRequest.reports:type_name -> rivulet.rpc.v1.Report
+	6,  // 10: rivulet.rpc.v1.Report.subtask:type_name -> rivulet.rpc.v1.Subtask
+	21, // 11: rivulet.rpc.v1.Report.update:type_name -> rivulet.rpc.v1.TaskUpdate
+	22, // 12: rivulet.rpc.v1.Report.ack:type_name -> rivulet.rpc.v1.CheckpointAck
+	24, // 13: rivulet.rpc.v1.Report.decline:type_name -> rivulet.rpc.v1.CheckpointDecline
+	25, // 14: rivulet.rpc.v1.Report.committed:type_name -> rivulet.rpc.v1.Committed
+	26, // 15: rivulet.rpc.v1.Report.source:type_name -> rivulet.rpc.v1.SourceEvent
+	0,  // 16: rivulet.rpc.v1.TaskUpdate.state:type_name -> rivulet.rpc.v1.TaskState
+	17, // 17: rivulet.rpc.v1.TaskUpdate.failure:type_name -> rivulet.rpc.v1.Failure
+	48, // 18: rivulet.rpc.v1.TaskUpdate.metrics:type_name -> rivulet.rpc.v1.Metric
+	51, // 19: rivulet.rpc.v1.CheckpointAck.state:type_name -> rivulet.snapshot.v1.SubtaskAck
+	23, // 20: rivulet.rpc.v1.CheckpointAck.stats:type_name -> rivulet.rpc.v1.CheckpointStats
+	17, // 21: rivulet.rpc.v1.CheckpointDecline.failure:type_name -> rivulet.rpc.v1.Failure
+	17, // 22: rivulet.rpc.v1.Committed.failure:type_name -> rivulet.rpc.v1.Failure
+	4,  // 23: rivulet.rpc.v1.DeployRequest.header:type_name -> rivulet.rpc.v1.Header
+	52, // 24: rivulet.rpc.v1.DeployRequest.graph:type_name -> rivulet.plan.v1.JobGraph
+	30, // 25: rivulet.rpc.v1.DeployRequest.tasks:type_name -> rivulet.rpc.v1.TaskDeployment
+	50, // 26: rivulet.rpc.v1.DeployRequest.config:type_name -> rivulet.rpc.v1.DeployRequest.ConfigEntry
+	31, // 27: rivulet.rpc.v1.DeployRequest.locations:type_name -> rivulet.rpc.v1.Location
+	4,  // 28: rivulet.rpc.v1.LookRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 29: rivulet.rpc.v1.TaskDeployment.subtask:type_name -> rivulet.rpc.v1.Subtask
+	32, // 30: rivulet.rpc.v1.TaskDeployment.restore:type_name -> rivulet.rpc.v1.Restore
+	6,  // 31: rivulet.rpc.v1.Location.subtask:type_name -> rivulet.rpc.v1.Subtask
+	33, // 32: rivulet.rpc.v1.Restore.operators:type_name -> rivulet.rpc.v1.OperatorRestore
+	53, // 33: rivulet.rpc.v1.OperatorRestore.keyed:type_name -> rivulet.snapshot.v1.KeyedState
+	54, // 34: rivulet.rpc.v1.OperatorRestore.lists:type_name -> rivulet.snapshot.v1.ListState
+	4,  // 35: rivulet.rpc.v1.CancelTasksRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 36: rivulet.rpc.v1.CancelTasksRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 37: rivulet.rpc.v1.TriggerCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	55, // 38: rivulet.rpc.v1.TriggerCheckpointRequest.kind:type_name -> rivulet.snapshot.v1.Kind
+	1,  // 39: rivulet.rpc.v1.TriggerCheckpointRequest.stop:type_name -> rivulet.rpc.v1.StopMode
+	6,  // 40: rivulet.rpc.v1.TriggerCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 41: rivulet.rpc.v1.NotifyCheckpointRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 42: rivulet.rpc.v1.NotifyCheckpointRequest.subtasks:type_name -> rivulet.rpc.v1.Subtask
+	4,  // 43: rivulet.rpc.v1.AssignSplitsRequest.header:type_name -> rivulet.rpc.v1.Header
+	6,  // 44: rivulet.rpc.v1.AssignSplitsRequest.subtask:type_name -> rivulet.rpc.v1.Subtask
+	42, // 45: rivulet.rpc.v1.AssignSplitsRequest.splits:type_name -> rivulet.rpc.v1.Split
+	4,  // 46: rivulet.rpc.v1.PingRequest.header:type_name -> rivulet.rpc.v1.Header
+	4,  // 47: rivulet.rpc.v1.FetchMetricsRequest.header:type_name -> rivulet.rpc.v1.Header
+	48, // 48: rivulet.rpc.v1.FetchMetricsResponse.metrics:type_name -> rivulet.rpc.v1.Metric
+	6,  // 49: rivulet.rpc.v1.Metric.subtask:type_name -> rivulet.rpc.v1.Subtask
+	7,  // 50: rivulet.rpc.v1.JobManagerService.Leader:input_type -> rivulet.rpc.v1.LeaderRequest
+	9,  // 51: rivulet.rpc.v1.JobManagerService.Register:input_type -> rivulet.rpc.v1.RegisterRequest
+	12, // 52: rivulet.rpc.v1.JobManagerService.Heartbeat:input_type -> rivulet.rpc.v1.HeartbeatRequest
+	13, // 53: rivulet.rpc.v1.JobManagerService.Unregister:input_type -> rivulet.rpc.v1.UnregisterRequest
+	18, // 54: rivulet.rpc.v1.JobManagerService.Report:input_type -> rivulet.rpc.v1.ReportRequest
+	27, // 55: rivulet.rpc.v1.TaskManagerService.Deploy:input_type -> rivulet.rpc.v1.DeployRequest
+	28, // 56: rivulet.rpc.v1.TaskManagerService.Look:input_type -> rivulet.rpc.v1.LookRequest
+	35, // 57: rivulet.rpc.v1.TaskManagerService.CancelTasks:input_type -> rivulet.rpc.v1.CancelTasksRequest
+	37, // 58: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:input_type -> rivulet.rpc.v1.TriggerCheckpointRequest
+	39, // 59: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:input_type -> rivulet.rpc.v1.NotifyCheckpointRequest
+	41, // 60: rivulet.rpc.v1.TaskManagerService.AssignSplits:input_type -> rivulet.rpc.v1.AssignSplitsRequest
+	44, // 61: rivulet.rpc.v1.TaskManagerService.Ping:input_type -> rivulet.rpc.v1.PingRequest
+	46, // 62: rivulet.rpc.v1.TaskManagerService.FetchMetrics:input_type -> rivulet.rpc.v1.FetchMetricsRequest
+	2,  // 63: rivulet.rpc.v1.ExchangeService.Exchange:input_type -> rivulet.rpc.v1.ExchangeRequest
+	8,  // 64: rivulet.rpc.v1.JobManagerService.Leader:output_type -> rivulet.rpc.v1.LeaderResponse
+	11, // 65: rivulet.rpc.v1.JobManagerService.Register:output_type -> rivulet.rpc.v1.RegisterResponse
+	15, // 66: rivulet.rpc.v1.JobManagerService.Heartbeat:output_type -> rivulet.rpc.v1.HeartbeatResponse
+	14, // 67: rivulet.rpc.v1.JobManagerService.Unregister:output_type -> rivulet.rpc.v1.UnregisterResponse
+	19, // 68: rivulet.rpc.v1.JobManagerService.Report:output_type -> rivulet.rpc.v1.ReportResponse
+	34, // 69: rivulet.rpc.v1.TaskManagerService.Deploy:output_type -> rivulet.rpc.v1.DeployResponse
+	29, // 70: rivulet.rpc.v1.TaskManagerService.Look:output_type -> rivulet.rpc.v1.LookResponse
+	36, // 71: rivulet.rpc.v1.TaskManagerService.CancelTasks:output_type -> rivulet.rpc.v1.CancelTasksResponse
+	38, // 72: rivulet.rpc.v1.TaskManagerService.TriggerCheckpoint:output_type -> rivulet.rpc.v1.TriggerCheckpointResponse
+	40, // 73: rivulet.rpc.v1.TaskManagerService.NotifyCheckpoint:output_type -> rivulet.rpc.v1.NotifyCheckpointResponse
+	43, // 74: rivulet.rpc.v1.TaskManagerService.AssignSplits:output_type -> rivulet.rpc.v1.AssignSplitsResponse
+	45, // 75: rivulet.rpc.v1.TaskManagerService.Ping:output_type -> rivulet.rpc.v1.PingResponse
+	47, // 76: rivulet.rpc.v1.TaskManagerService.FetchMetrics:output_type -> rivulet.rpc.v1.FetchMetricsResponse
+	3,  // 77: rivulet.rpc.v1.ExchangeService.Exchange:output_type -> rivulet.rpc.v1.ExchangeResponse
+	64, // [64:78] is the sub-list for method output_type
+	50, // [50:64] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_rivulet_rpc_v1_rpc_proto_init() }
@@ -3486,14 +3645,14 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 	if File_rivulet_rpc_v1_rpc_proto != nil {
 		return
 	}
-	file_rivulet_rpc_v1_rpc_proto_msgTypes[16].OneofWrappers = []any{
+	file_rivulet_rpc_v1_rpc_proto_msgTypes[18].OneofWrappers = []any{
 		(*Report_Update)(nil),
 		(*Report_Ack)(nil),
 		(*Report_Decline)(nil),
 		(*Report_Committed)(nil),
 		(*Report_Source)(nil),
 	}
-	file_rivulet_rpc_v1_rpc_proto_msgTypes[22].OneofWrappers = []any{
+	file_rivulet_rpc_v1_rpc_proto_msgTypes[24].OneofWrappers = []any{
 		(*SourceEvent_ReaderRegistered)(nil),
 		(*SourceEvent_SplitRequest)(nil),
 		(*SourceEvent_Custom)(nil),
@@ -3504,7 +3663,7 @@ func file_rivulet_rpc_v1_rpc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rivulet_rpc_v1_rpc_proto_rawDesc), len(file_rivulet_rpc_v1_rpc_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   47,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
