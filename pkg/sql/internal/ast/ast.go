@@ -34,6 +34,9 @@ type Node interface{ At() Span }
 type Name struct {
 	Span
 	Text string
+	// Quoted says that it stood in back-ticks. It matters for names of functions
+	// only, some of which have a grammar of their own unless quoted.
+	Quoted bool
 }
 
 // Names is an identifier of one or more parts, as in catalog.database.table.

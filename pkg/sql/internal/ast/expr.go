@@ -148,6 +148,43 @@ const (
 	ImmediatelySucceeds Op = "IMMEDIATELY SUCCEEDS"
 )
 
+// The precedences of operators: what is higher binds tighter. Of two operators with
+// the same the left one comes first.
+const (
+	PrecMultisetUnion     = 28
+	PrecMultisetIntersect = 36
+	PrecOr                = 44
+	PrecAnd               = 48
+	PrecNot               = 52
+	PrecIs                = 56 // postfix
+	PrecCompare           = 60
+	PrecIn                = 64 // IN, BETWEEN, LIKE, and comparisons with SOME and ALL
+	PrecAdd               = 80
+	PrecExists            = 80 // prefix
+	PrecMultiply          = 120
+	PrecSign              = 160 // prefix
+	PrecIndex             = 200
+)
+
+// Precedence returns the precedence of o between two operands.
+func (o Op) Precedence() int {
+	switch o {
+	case Plus, Minus:
+		return PrecAdd
+	case Times, Divide, Percent, Concat:
+		return PrecMultiply
+	case And:
+		return PrecAnd
+	case Or:
+		return PrecOr
+	case MultisetUnion, MultisetUnionDistinct, MultisetExcept, MultisetExceptDist:
+		return PrecMultisetUnion
+	case MultisetIntersect, MultisetIntersectDist:
+		return PrecMultisetIntersect
+	}
+	return PrecCompare
+}
+
 // A Unary is a prefix operator with its operand: + - NOT EXISTS UNIQUE.
 type Unary struct {
 	Span

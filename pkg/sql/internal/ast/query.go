@@ -70,6 +70,20 @@ type SetOp struct {
 	L, R Query
 }
 
+// The precedences of set operations.
+const (
+	PrecUnion     = 24 // and EXCEPT
+	PrecIntersect = 36
+)
+
+// Precedence returns the precedence of s.
+func (s *SetOp) Precedence() int {
+	if s.Op == "INTERSECT" {
+		return PrecIntersect
+	}
+	return PrecUnion
+}
+
 // A With is a query with its common table expressions.
 type With struct {
 	Span

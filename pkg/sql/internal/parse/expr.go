@@ -2,31 +2,8 @@ package parse
 
 import "github.com/rivulet-io/rivulet/pkg/sql/internal/ast"
 
-// The precedences of operators. An operator takes an operand on its right that
-// binds tighter than itself, so the right side's least precedence is one above.
-const (
-	precMultisetUnion     = 28
-	precMultisetIntersect = 36
-	precOr                = 44
-	precAnd               = 48
-	precNot               = 52
-	precIs                = 56
-	precCompare           = 60
-	precIn                = 64
-	precAdd               = 80
-	precExists            = 80
-	precMultiply          = 120
-	precSign              = 160
-	precIndex             = 200
-)
-
-// simple maps the infix operators of one token to their precedence.
-var simple = map[string]int{
-	"=": precCompare, "<>": precCompare, "<": precCompare, "<=": precCompare, ">": precCompare, ">=": precCompare,
-	"+": precAdd, "-": precAdd, "*": precMultiply, "/": precMultiply, "%": precMultiply, "||": precMultiply,
-	"AND": precAnd, "OR": precOr,
-	"CONTAINS": precCompare, "OVERLAPS": precCompare, "EQUALS": precCompare, "PRECEDES": precCompare, "SUCCEEDS": precCompare,
-}
+// simple are the infix operators of one token.
+var simple = set("= <> < <= > >= + - * / % || AND OR CONTAINS OVERLAPS EQUALS PRECEDES SUCCEEDS")
 
 var (
 	// calls are the reserved words that are names of functions.
@@ -136,12 +113,12 @@ func (p *parser) above(least int) ast.Expr {
 	defer p.leave(len(ops))
 	x := p.primary()
 	for i := len(ops) - 1; i >= 0; i-- {
-		op, prec := ast.Op(ops[i].word), precSign
+		op, prec := ast.Op(ops[i].word), ast.PrecSign
 		switch op {
 		case ast.Not:
-			prec = precNot
+			prec = ast.PrecNot
 		case ast.Exists, ast.Unique:
-			prec = precExists
+			prec = ast.PrecExists
 		}
 		x = p.infix(x, prec+1)
 		x = &ast.Unary{Span: ops[i].Span.To(x.At()), Op: op, X: x}
@@ -170,12 +147,13 @@ func (p *parser) infix1(x ast.Expr, least int) ast.Expr {
 		return nil
 	}
 	at := x.At()
-	if prec, ok := simple[t.word]; ok {
+	if simple[t.word] {
+		prec := ast.Op(t.word).Precedence()
 		if prec < least || p.stopAnd && t.word == "AND" {
 			return nil
 		}
-		if prec == precCompare && p.is(1, "SOME", "ANY", "ALL") && t.kind == punct {
-			if precIn < least {
+		if prec == ast.PrecCompare && p.is(1, "SOME", "ANY", "ALL") && t.kind == punct {
+			if ast.PrecIn < least {
 				return nil
 			}
 			p.next()
@@ -192,7 +170,8 @@ func (p *parser) infix1(x ast.Expr, least int) ast.Expr {
 		y := p.above(prec + 1)
 		return &ast.Binary{Span: at.To(y.At()), Op: ast.Op(t.word), X: x, Y: y}
 	}
-	binary := func(op ast.Op, words, prec int) ast.Expr {
+	binary := func(op ast.Op, words int) ast.Expr {
+		prec := op.Precedence()
 		if prec < least || !p.starts(words) {
 			return nil
 		}
@@ -207,7 +186,7 @@ func (p *parser) infix1(x ast.Expr, least int) ast.Expr {
 	case "NOT":
 		not, k = true, 1
 	case "[":
-		if precIndex < least || !p.starts1(1) && !p.is(1, "OFFSET", "ORDINAL", "SAFE_OFFSET", "SAFE_ORDINAL") {
+		if ast.PrecIndex < least || !p.starts1(1) && !p.is(1, "OFFSET", "ORDINAL", "SAFE_OFFSET", "SAFE_ORDINAL") {
 			return nil
 		}
 		p.next()
@@ -228,37 +207,33 @@ func (p *parser) infix1(x ast.Expr, least int) ast.Expr {
 		return p.is1(x, least)
 	case "MEMBER":
 		if p.is(1, "OF") {
-			return binary(ast.MemberOf, 2, precCompare)
+			return binary(ast.MemberOf, 2)
 		}
 		return nil
 	case "IMMEDIATELY":
 		switch {
 		case p.is(1, "PRECEDES"):
-			return binary(ast.ImmediatelyPrecedes, 2, precCompare)
+			return binary(ast.ImmediatelyPrecedes, 2)
 		case p.is(1, "SUCCEEDS"):
-			return binary(ast.ImmediatelySucceeds, 2, precCompare)
+			return binary(ast.ImmediatelySucceeds, 2)
 		}
 		return nil
 	case "MULTISET":
-		op, prec := map[string]ast.Op{"UNION": ast.MultisetUnion, "INTERSECT": ast.MultisetIntersect, "EXCEPT": ast.MultisetExcept}[p.peek(1).word], precMultisetUnion
-		if op == "" {
-			return nil
-		}
-		if op == ast.MultisetIntersect {
-			prec = precMultisetIntersect
-		}
+		op := map[string]ast.Op{"UNION": ast.MultisetUnion, "INTERSECT": ast.MultisetIntersect, "EXCEPT": ast.MultisetExcept}[p.peek(1).word]
 		switch {
+		case op == "":
+			return nil
 		case p.is(2, "ALL"):
-			return binary(op, 3, prec)
+			return binary(op, 3)
 		case p.is(2, "DISTINCT"):
-			return binary(op+" DISTINCT", 3, prec)
+			return binary(op+" DISTINCT", 3)
 		}
-		return binary(op, 2, prec)
+		return binary(op, 2)
 	}
 	u := p.peek(k)
 	switch u.word {
 	case "IN":
-		if precIn < least || !not && !p.is(1, "(") {
+		if ast.PrecIn < least || !not && !p.is(1, "(") {
 			return nil
 		}
 		for range k + 1 {
@@ -269,7 +244,7 @@ func (p *parser) infix1(x ast.Expr, least int) ast.Expr {
 		in.Span = p.from(at)
 		return in
 	case "BETWEEN":
-		if precIn < least || !not && !p.starts1(1) && !p.is(1, "SYMMETRIC", "ASYMMETRIC") {
+		if ast.PrecIn < least || !not && !p.starts1(1) && !p.is(1, "SYMMETRIC", "ASYMMETRIC") {
 			return nil
 		}
 		for range k + 1 {
@@ -281,7 +256,7 @@ func (p *parser) infix1(x ast.Expr, least int) ast.Expr {
 		b.Low = p.above(0)
 		p.stopAnd = stop
 		p.expect("AND")
-		b.High = p.above(precIn + 1)
+		b.High = p.above(ast.PrecIn + 1)
 		b.Span = at.To(b.High.At())
 		return b
 	case "LIKE", "ILIKE", "RLIKE", "SIMILAR":
@@ -293,17 +268,17 @@ func (p *parser) infix1(x ast.Expr, least int) ast.Expr {
 			}
 			words++
 		}
-		if precIn < least || !not && op != "SIMILAR TO" && !p.starts1(1) {
+		if ast.PrecIn < least || !not && op != "SIMILAR TO" && !p.starts1(1) {
 			return nil
 		}
 		for range words {
 			p.next()
 		}
-		l := &ast.Like{Not: not, Op: op, X: x, Pattern: p.above(precIn + 1)}
+		l := &ast.Like{Not: not, Op: op, X: x, Pattern: p.above(ast.PrecIn + 1)}
 		l.Span = at.To(l.Pattern.At())
 		if p.is(0, "ESCAPE") && p.starts1(1) {
 			p.next()
-			l.Escape = p.above(precIn + 1)
+			l.Escape = p.above(ast.PrecIn + 1)
 			l.Span = at.To(l.Escape.At())
 		}
 		return l
@@ -312,9 +287,9 @@ func (p *parser) infix1(x ast.Expr, least int) ast.Expr {
 			return nil
 		}
 		if not {
-			return binary(ast.NotSubmultisetOf, 3, precCompare)
+			return binary(ast.NotSubmultisetOf, 3)
 		}
-		return binary(ast.SubmultisetOf, 2, precCompare)
+		return binary(ast.SubmultisetOf, 2)
 	}
 	return nil
 }
@@ -336,16 +311,16 @@ func (p *parser) is1(x ast.Expr, least int) ast.Expr {
 		if !ok {
 			continue
 		}
-		if precCompare < least || !p.starts1(len(d.words)) {
+		if ast.PrecCompare < least || !p.starts1(len(d.words)) {
 			return nil
 		}
 		for range d.words {
 			p.next()
 		}
-		y := p.above(precCompare + 1)
+		y := p.above(ast.PrecCompare + 1)
 		return &ast.Binary{Span: at.To(y.At()), Op: d.op, X: x, Y: y}
 	}
-	if precIs < least || !p.is(1, "A", "NOT", "NULL", "TRUE", "FALSE", "UNKNOWN", "EMPTY", "JSON") {
+	if ast.PrecIs < least || !p.is(1, "A", "NOT", "NULL", "TRUE", "FALSE", "UNKNOWN", "EMPTY", "JSON") {
 		return nil
 	}
 	p.next()

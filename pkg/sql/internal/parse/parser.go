@@ -44,6 +44,8 @@ type parser struct {
 	err    *Error
 	depth  int
 	params int
+	// suffixes counts ARRAY and MULTISET after types, around the one that is read.
+	suffixes int
 	// stopAnd says that AND ends the expression: it is that of BETWEEN.
 	stopAnd bool
 }
@@ -271,7 +273,7 @@ func (p *parser) name() ast.Name {
 	if len(s) > maxName && utf8.RuneCountInString(s) > maxName {
 		p.fail(t, fmt.Sprintf("a name has more than %d characters", maxName))
 	}
-	return ast.Name{Span: t.Span, Text: s}
+	return ast.Name{Span: t.Span, Text: s, Quoted: t.kind == quoted}
 }
 
 // names parses an identifier of one or more parts.

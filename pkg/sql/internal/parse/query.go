@@ -2,12 +2,6 @@ package parse
 
 import "github.com/rivulet-io/rivulet/pkg/sql/internal/ast"
 
-// The precedences of set operations.
-const (
-	precUnion     = 24
-	precIntersect = 36
-)
-
 // query parses a query with all that may surround it; anything else is an error.
 func (p *parser) query() ast.Query {
 	p.enter(1)
@@ -115,22 +109,18 @@ func (p *parser) valuesItems() []ast.Expr {
 // setOps parses the set operations that follow l and have at least the given
 // precedence.
 func (p *parser) setOps(l ast.Query, least int) ast.Query {
-	for p.err == nil {
-		prec := precUnion
-		switch {
-		case p.at("INTERSECT"):
-			prec = precIntersect
-		case p.at("UNION"), p.at("EXCEPT"):
-		case p.is(0, "MINUS"):
-			p.fail(*p.peek(0), "MINUS is not allowed: use EXCEPT")
-			return l
-		default:
+	for p.err == nil && (p.at("INTERSECT") || p.at("UNION") || p.at("EXCEPT") || p.is(0, "MINUS")) {
+		t := *p.peek(0)
+		if t.word == "MINUS" {
+			p.fail(t, "MINUS is not allowed: use EXCEPT")
 			return l
 		}
+		s := &ast.SetOp{Op: t.word, L: l}
+		prec := s.Precedence()
 		if prec < least {
 			return l
 		}
-		s := &ast.SetOp{Op: p.next().word, L: l}
+		p.next()
 		s.All = p.maybe("ALL", "DISTINCT") == "ALL"
 		s.R = p.setOps(p.leafQuery(), prec+1)
 		s.Span = p.from(l.At())

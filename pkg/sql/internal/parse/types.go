@@ -1,6 +1,10 @@
 package parse
 
-import "github.com/rivulet-io/rivulet/pkg/sql/internal/ast"
+import (
+	"fmt"
+
+	"github.com/rivulet-io/rivulet/pkg/sql/internal/ast"
+)
 
 // typeWords are the reserved words that begin a type.
 var typeWords = set(`STRING BYTES TIMESTAMP_LTZ ARRAY MULTISET MAP RAW ROW STRUCTURED BOOLEAN INTEGER INT TINYINT SMALLINT BIGINT
@@ -8,6 +12,7 @@ var typeWords = set(`STRING BYTES TIMESTAMP_LTZ ARRAY MULTISET MAP RAW ROW STRUC
 
 // dataType parses a type without NOT NULL after it.
 func (p *parser) dataType() *ast.Type {
+	defer func(n int) { p.suffixes = n }(p.suffixes)
 	t := p.typeName()
 	for p.err == nil && p.is(0, "ARRAY", "MULTISET") {
 		t = p.suffixed(t)
@@ -18,6 +23,7 @@ func (p *parser) dataType() *ast.Type {
 // fullType parses a type that may be followed by NULL or NOT NULL, as that of a
 // column.
 func (p *parser) fullType() *ast.Type {
+	defer func(n int) { p.suffixes = n }(p.suffixes)
 	t := p.typeName()
 	for p.err == nil {
 		k := 0
@@ -42,6 +48,9 @@ func (p *parser) fullType() *ast.Type {
 
 // suffixed parses ARRAY or MULTISET after the type of its elements.
 func (p *parser) suffixed(t *ast.Type) *ast.Type {
+	if p.suffixes++; p.suffixes > MaxDepth {
+		p.fail(*p.peek(0), fmt.Sprintf("types nested more than %d levels deep", MaxDepth))
+	}
 	w := p.next().word
 	return &ast.Type{Span: p.from(t.Span), Kind: w, Elem: t, Prec: -1, Scale: -1}
 }
