@@ -1,8 +1,6 @@
 package ast
 
-import (
-	"strings"
-)
+import "strings"
 
 // SQL returns the canonical text of n: one line, with all names in back-ticks but
 // those of functions, keywords in upper case, and no parentheses but those that are
@@ -202,10 +200,30 @@ func left(x Expr) (Expr, bool) {
 		if x.Recv == nil {
 			return nil, false
 		}
-		_, sub := x.Recv.(*Subquery)
-		return x.Recv, !sub
+		switch y := x.Recv.(type) {
+		case *Subquery:
+			return y, false
+		case *Call:
+			return y, y.Over != nil || y.Form == Bare
+		case *Field:
+			return y, ofIndex(y)
+		}
+		return x.Recv, true
 	}
 	return nil, false
+}
+
+// ofIndex reports whether x is a field of an Index, or a field of such a field: no
+// call by a point may follow it.
+func ofIndex(x Expr) bool {
+	for {
+		f, ok := x.(*Field)
+		if !ok {
+			_, ok := x.(*Index)
+			return ok
+		}
+		x = f.X
+	}
 }
 
 // expr writes x. It goes down the left side in a loop, since that may be long.

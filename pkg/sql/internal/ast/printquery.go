@@ -1,6 +1,9 @@
 package ast
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 func itoa(n int32) string { return strconv.Itoa(int(n)) }
 
@@ -377,13 +380,11 @@ func (p *printer) pattern(x Pattern) {
 
 // patternIn writes a row pattern, in parentheses if it is one of the kinds.
 func (p *printer) patternIn(x Pattern, kinds ...string) {
-	for _, k := range kinds {
-		if x.Kind == k {
-			p.w("(")
-			p.pattern(x)
-			p.w(")")
-			return
-		}
+	if slices.Contains(kinds, x.Kind) {
+		p.w("(")
+		p.pattern(x)
+		p.w(")")
+		return
 	}
 	p.pattern(x)
 }

@@ -82,6 +82,7 @@ func (l *lexer) next() token {
 	kind, word, n := l.scan()
 	t.kind, t.word = kind, word
 	if t.kind == bad {
+		t.End = t.Start + int32(n)
 		return t
 	}
 	l.advance(n)
@@ -156,8 +157,8 @@ func (l *lexer) scan() (k kind, word string, n int) {
 			return punct, w, i
 		}
 	}
-	r, _ := utf8.DecodeRuneInString(s)
-	return bad, "no token begins with " + quote(string(r)), 1
+	_, n = utf8.DecodeRuneInString(s)
+	return bad, "no token begins with " + quote(s[:n]), n
 }
 
 // word classifies the word s[:n], or the literal that begins with it.

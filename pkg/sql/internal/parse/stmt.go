@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/rivulet-io/rivulet/pkg/sql/internal/ast"
@@ -54,16 +55,27 @@ var second = map[string][]string{
 // beginnings lists the words that begin a statement, for the hint.
 var beginnings = strings.Fields("SELECT INSERT CREATE DROP ALTER EXPLAIN DESCRIBE SHOW USE SET RESET EXECUTE BEGIN END WITH VALUES DELETE UPDATE TRUNCATE CALL ANALYZE COMPILE STOP LOAD UNLOAD REPLACE")
 
-// Statement parses text as one statement, which a semicolon may end. The error is
-// an *Error.
+// ErrSeveral says that a text which has to be one statement is several, all of which
+// fit the grammar.
+var ErrSeveral = errors.New("several statements where only one is allowed: give them one by one")
+
+// Statement parses text as one statement, which semicolons may end. The error is an
+// *Error, or ErrSeveral.
 func Statement(text string) (ast.Statement, error) {
 	p := newParser(text)
-	s := p.statement()
+	s, several := p.statement(), false
 	for p.err == nil && p.accept(";") {
+		if p.peek(0).kind != eof && !p.is(0, ";") {
+			several = true
+			p.statement()
+		}
 	}
 	p.end()
 	if p.err != nil {
 		return nil, p.err
+	}
+	if several {
+		return nil, ErrSeveral
 	}
 	return s, nil
 }
