@@ -294,6 +294,32 @@ func (v *Vector) AppendTime(millis int64, nanos int32) {
 	v.appendNano(nanos)
 }
 
+// Grow appends n values that are to be set (SetText, or by index); until then they are anything.
+func (v *Vector) Grow(n int) {
+	switch v.Type.Class() {
+	case Bools:
+		v.Bools = append(v.Bools, make([]bool, n)...)
+	case Ints:
+		v.Ints = append(v.Ints, make([]int64, n)...)
+	case Times:
+		v.Ints = append(v.Ints, make([]int64, n)...)
+		if v.Nanos != nil {
+			v.Nanos = append(v.Nanos, make([]int32, n)...)
+		}
+	case Floats:
+		v.Floats = append(v.Floats, make([]float64, n)...)
+	case Decimals:
+		v.Decimals = append(v.Decimals, make([]D128, n)...)
+	case Texts, Lists:
+		v.Spans = append(v.Spans, make([]Span, n)...)
+	case Rows:
+		for _, c := range v.Children {
+			c.Grow(n)
+		}
+	case Nothing:
+	}
+}
+
 // AppendNull appends a NULL.
 func (v *Vector) AppendNull() {
 	n := v.Len()

@@ -34,6 +34,9 @@ func numbers(c *expr.Inference) (row.Root, error) {
 		return 0, err
 	}
 	a, b := c.Arg(0), c.Arg(1)
+	if c.Args[0].IsNull() && a.Root == row.Null || c.Args[1].IsNull() && b.Root == row.Null {
+		return 0, errNull
+	}
 	if !a.Root.IsNumeric() || !b.Root.IsNumeric() {
 		return 0, cannotApply(c)
 	}
@@ -55,16 +58,19 @@ func numbers(c *expr.Inference) (row.Root, error) {
 	return r, nil
 }
 
-// widest is the root of the result of arithmetic: FLOAT with DOUBLE is FLOAT if it stands first in SQL's order of literals... so Flink says; a DECIMAL with either is DOUBLE.
+// widest is the root of the result of arithmetic: the wider integer; a DECIMAL for one with an integer; DOUBLE for one with a FLOAT or DOUBLE; and of FLOAT and
+// DOUBLE the one that stands first, for Flink takes them for equally precise.
 func widest(a, b row.Root) row.Root {
 	switch {
 	case a == b:
 		return a
+	case a >= row.Float && b >= row.Float:
+		return a
 	case a >= row.Float || b >= row.Float:
-		if a == row.Decimal || b == row.Decimal || a == row.Double && b != row.Float || b == row.Double && a != row.Float {
+		if a == row.Decimal || b == row.Decimal {
 			return row.Double
 		}
-		return row.Float
+		return max(a, b)
 	case a == row.Decimal || b == row.Decimal:
 		return row.Decimal
 	}

@@ -53,6 +53,9 @@ func Cast(e *expr.Expr, t *row.Type) *expr.Expr {
 	if e.Type.Same(t) {
 		return e
 	}
+	if e.IsNull() {
+		return expr.NullOf(t)
+	}
 	out := expr.Call("CAST", t, e)
 	out.Pos = e.Pos
 	return out

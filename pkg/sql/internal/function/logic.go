@@ -12,17 +12,44 @@ func init() {
 		&expr.Function{Name: "NOT", Group: "logical", Syntax: "NOT BOOLEAN", Doc: "NULL stays NULL.", Infer: inferLogic, Kernel: kernelNot, Total: true},
 		&expr.Function{Name: "IS NULL", Group: "comparison", Syntax: "value IS NULL", Infer: inferAlways, Kernel: kernelIsNull(true), Lenient: true},
 		&expr.Function{Name: "IS NOT NULL", Group: "comparison", Syntax: "value IS NOT NULL", Infer: inferAlways, Kernel: kernelIsNull(false), Lenient: true},
-		&expr.Function{Name: "CASE", Group: "conditional", Syntax: "CASE WHEN condition THEN value [WHEN ...] [ELSE value] END", Doc: "The value of the first condition that is true.", Build: buildCase},
+		&expr.Function{Name: "IS TRUE", Group: "logical", Syntax: "BOOLEAN IS TRUE", Infer: inferIs, Kernel: kernelIs(true, true), Lenient: true},
+		&expr.Function{Name: "IS NOT TRUE", Group: "logical", Syntax: "BOOLEAN IS NOT TRUE", Infer: inferIs, Kernel: kernelIs(true, false), Lenient: true},
+		&expr.Function{Name: "IS FALSE", Group: "logical", Syntax: "BOOLEAN IS FALSE", Infer: inferIs, Kernel: kernelIs(false, true), Lenient: true},
+		&expr.Function{Name: "IS NOT FALSE", Group: "logical", Syntax: "BOOLEAN IS NOT FALSE", Infer: inferIs, Kernel: kernelIs(false, false), Lenient: true},
+		&expr.Function{Name: "IS UNKNOWN", Group: "logical", Syntax: "BOOLEAN IS UNKNOWN", Infer: inferIs, Kernel: kernelIsNull(true), Lenient: true},
+		&expr.Function{Name: "IS NOT UNKNOWN", Group: "logical", Syntax: "BOOLEAN IS NOT UNKNOWN", Infer: inferIs, Kernel: kernelIsNull(false), Lenient: true},
 	)
 }
 
 func inferLogic(c *expr.Inference) (*row.Type, error) {
 	for _, a := range c.Args {
-		if a.Type.Root != row.Boolean && a.Type.Root != row.Null {
+		switch a.Type.Root {
+		case row.Boolean:
+		case row.Null:
+			return nil, errNull
+		default:
 			return nil, cannotApply(c)
 		}
 	}
 	return nullableIf(c, row.Of(row.Boolean)), nil
+}
+
+// inferIs is the type of a test of a BOOLEAN: it has always an answer.
+func inferIs(c *expr.Inference) (*row.Type, error) {
+	if c.Arg(0).Root != row.Boolean {
+		return nil, cannotApply(c)
+	}
+	return row.Of(row.Boolean).Nullable(false), nil
+}
+
+// kernelIs tests whether a value is (or, with yes false, is not) true, or false. NULL is neither.
+func kernelIs(what, yes bool) func(*expr.Compiler, *expr.Expr) (expr.Kernel, error) {
+	return func(*expr.Compiler, *expr.Expr) (expr.Kernel, error) {
+		return func(_ *expr.Input, out *row.Vector, args []*row.Vector, sel []int32, n int) {
+			a := args[0]
+			expr.Each(sel, n, func(i int) { out.Bools[i] = (!a.IsNull(i) && a.Bools[a.At(i)] == what) == yes })
+		}, nil
+	}
 }
 
 func inferAlways(*expr.Inference) (*row.Type, error) { return row.Of(row.Boolean).Nullable(false), nil }
@@ -102,76 +129,6 @@ func (k *connective) Eval(in *expr.Input, sel []int32) *row.Vector {
 			k.out.Nulls.Clear(i)
 			o[i] = k.decides
 		}
-	}
-	return k.out
-}
-
-// choose is CASE: conditions and values, and at last the value of ELSE. All values have the type of the result.
-type choose struct {
-	conditions []*expr.Predicate
-	values     []expr.Evaluator
-	out        *row.Vector
-	left, next []int32
-	from       []int32       // for each row, which value it takes
-	vecs       []*row.Vector // of the values
-}
-
-func buildCase(c *expr.Compiler, e *expr.Expr) (expr.Evaluator, error) {
-	k := &choose{out: row.NewVector(e.Type)}
-	for i, a := range e.Args {
-		if i%2 == 0 && i < len(e.Args)-1 {
-			p, err := c.NewPredicate(a)
-			if err != nil {
-				return nil, err
-			}
-			k.conditions = append(k.conditions, p)
-			continue
-		}
-		v, err := c.Compile(a)
-		if err != nil {
-			return nil, err
-		}
-		k.values = append(k.values, v)
-	}
-	k.vecs = make([]*row.Vector, len(k.values))
-	return k, nil
-}
-
-func (k *choose) Eval(in *expr.Input, sel []int32) *row.Vector {
-	if cap(k.from) < in.Len {
-		k.from = make([]int32, in.Len)
-	}
-	k.from = k.from[:in.Len]
-	for i := range k.from {
-		k.from[i] = -1
-	}
-	k.left = expr.Without(k.left[:0], sel, in.Len, nil)
-	for c := range k.values {
-		rows := k.left
-		if c < len(k.conditions) {
-			rows = k.conditions[c].Select(in, k.left)
-		}
-		for _, i := range rows {
-			k.from[i] = int32(c)
-		}
-		if len(rows) > 0 {
-			k.vecs[c] = k.values[c].Eval(in, rows)
-		}
-		k.next = k.next[:0]
-		for _, i := range k.left {
-			if k.from[i] < 0 {
-				k.next = append(k.next, i)
-			}
-		}
-		k.left, k.next = k.next, k.left
-	}
-	k.out.Reset(0)
-	for _, f := range k.from {
-		if f < 0 {
-			k.out.AppendNull()
-			continue
-		}
-		k.out.Append(k.vecs[f], k.out.Len())
 	}
 	return k.out
 }
