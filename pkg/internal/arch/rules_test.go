@@ -34,6 +34,8 @@ var layers = [][]string{
 	{"pkg/internal/jobmanager", "pkg/internal/taskmanager", "pkg/stream"},
 	{"pkg/internal/rest", "pkg/sql/internal/ast"},
 	{"pkg/sql/internal/parse"},
+	{"pkg/sql/internal/bind"},
+	{"pkg/sql/internal/conformance"},
 	// Leaves: plugins never see each other.
 	{"pkg/connector/...", "pkg/fs/...", "pkg/ha/...", "pkg/metrics/...", "pkg/state/..."},
 	{"pkg/client", "pkg/cluster"},
