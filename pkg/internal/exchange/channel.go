@@ -23,7 +23,7 @@ func least(limit, channels int) int {
 }
 
 // mostQueued is what waits for credit at a producer's end at most.
-const mostQueued = 4 * leastBytes
+const mostQueued = 8 * leastBytes
 
 // controlBytes is what an element without records weighs.
 const controlBytes = credit.Least
@@ -138,22 +138,31 @@ const (
 	dropped         // the consumer is gone
 )
 
-// push appends an element.
+// push appends an element, and wakes who waits for one.
 func (c *channel) push(e Element) outcome {
+	o, g := c.enter(e)
+	if g != nil {
+		g.host.Wake()
+	}
+	return o
+}
+
+// enter appends an element. It returns the gate that is to be woken, if there is one.
+func (c *channel) enter(e Element) (outcome, *Gate) {
 	if e.Size < controlBytes {
 		e.Size = controlBytes
 	}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		return dropped
+		return dropped, nil
 	}
 	if e.Kind == KindWatermark && c.n > 0 {
 		// Watermarks coalesce: nobody can tell the smaller one was there.
 		if last := &c.queue[(c.head+c.n-1)%len(c.queue)]; last.Kind == KindWatermark {
 			last.Watermark = e.Watermark
 			c.mu.Unlock()
-			return melted
+			return melted, nil
 		}
 	}
 	if c.n == len(c.queue) {
@@ -169,11 +178,13 @@ func (c *channel) push(e Element) outcome {
 	switch {
 	case !first:
 	case gate != nil:
-		gate.ready(index)
+		if gate.ready(index) {
+			return pushed, gate
+		}
 	case asked:
 		c.link.schedule(c)
 	}
-	return pushed
+	return pushed, nil
 }
 
 func (c *channel) grow() {
@@ -241,29 +252,29 @@ func (c *channel) grantedLocked(bytes int64) {
 	c.limit.Store(min(max(bytes, leastBytes), c.most))
 }
 
-// receive queues what came from another process.
-func (c *channel) receive(e Element) error {
+// receive queues what came from another process. It returns the gate that is to be woken, if there is one.
+func (c *channel) receive(e Element) (*Gate, error) {
 	size, batch := int64(e.Size), e.Kind == KindBatch
 	c.mu.Lock()
 	err := c.window.Received(size, batch)
 	c.mu.Unlock()
 	if err != nil {
 		c.link.network.drop(e)
-		return fmt.Errorf("%d bytes: %w", e.Size, err)
+		return nil, fmt.Errorf("%d bytes: %w", e.Size, err)
 	}
-	n := c.push(e)
+	n, g := c.enter(e)
 	if n == pushed {
-		return nil
+		return g, nil
 	}
 	if n == dropped {
 		c.link.network.drop(e)
-		return nil // nobody needs credit any more
+		return nil, nil // nobody needs credit any more
 	}
 	c.mu.Lock()
 	grant := c.window.Taken(size)
 	c.mu.Unlock()
 	c.link.grant(c, grant)
-	return nil
+	return nil, nil
 }
 
 // resize sets how many bytes the channel may hold.

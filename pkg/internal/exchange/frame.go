@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
+	"unsafe"
 
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
@@ -159,13 +161,23 @@ func appendControl(dst []byte, channel uint32, e *Element) []byte {
 	return endFrame(dst, from)
 }
 
-// readFrame reads the next frame of a message. A batch comes in what buffer returns for its channel.
-func readFrame(src grpcrpc.Frames, buffer func(channel uint32, length int) *[]byte) (f frame, err error) {
-	var h [headerBytes]byte
+// frameReader reads the frames of messages.
+type frameReader struct {
+	src grpcrpc.Frames
+	// buffer returns what a frame with a batch of a channel is read into; nil is memory of its own, for whoever keeps it.
+	buffer func(channel uint32, length int) *[]byte
+
+	header [headerBytes]byte // here so that it is not allocated
+	pieces [][]byte
+}
+
+// next reads the next frame of a message.
+func (r *frameReader) next() (f frame, err error) {
+	src, h := r.src, r.header[:]
 	if n := src.Remaining(); n < headerBytes {
 		return f, fmt.Errorf("%w: %d bytes are left, a header has %d", errFrame, n, headerBytes)
 	}
-	if _, err := io.ReadFull(src, h[:]); err != nil {
+	if _, err := io.ReadFull(src, h); err != nil {
 		return f, err
 	}
 	f.kind, f.channel = frameKind(h[0]), binary.LittleEndian.Uint32(h[1:])
@@ -186,9 +198,7 @@ func readFrame(src grpcrpc.Frames, buffer func(channel uint32, length int) *[]by
 	}
 	f.bytes = int(n)
 	if f.kind == frameBatch {
-		f.batch = buffer(f.channel, headerBytes+f.bytes)
-		copy(*f.batch, h[:])
-		_, err := io.ReadFull(src, (*f.batch)[headerBytes:])
+		f.batch, err = r.batch(f.channel, f.bytes)
 		return f, err
 	}
 	p := content{src: src, left: f.bytes}
@@ -200,6 +210,30 @@ func readFrame(src grpcrpc.Frames, buffer func(channel uint32, length int) *[]by
 		return f, fmt.Errorf("%w: kind %d of channel %d: %w", errFrame, f.kind, f.channel, p.err)
 	}
 	return f, nil
+}
+
+// batch reads the content of a batch's frame, of n bytes, behind its header.
+func (r *frameReader) batch(channel uint32, n int) (*[]byte, error) {
+	if b := r.buffer(channel, headerBytes+n); b != nil {
+		copy(*b, r.header[:])
+		_, err := io.ReadFull(r.src, (*b)[headerBytes:])
+		return b, err
+	}
+	// A Builder's memory is not cleared before it is written.
+	var own strings.Builder
+	own.Grow(headerBytes + n)
+	own.Write(r.header[:])
+	var err error
+	if r.pieces, err = r.src.Peek(n, r.pieces[:0]); err != nil {
+		return nil, err
+	}
+	for _, p := range r.pieces {
+		own.Write(p)
+	}
+	clear(r.pieces)
+	b := unsafe.Slice(unsafe.StringData(own.String()), own.Len())
+	_, err = r.src.Discard(n)
+	return &b, err
 }
 
 func (f *frame) read(p *content) {

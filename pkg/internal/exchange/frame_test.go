@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
-	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -12,6 +12,7 @@ import (
 
 	"github.com/rivulet-io/rivulet/pkg/event"
 	"github.com/rivulet-io/rivulet/pkg/internal/base"
+	"github.com/rivulet-io/rivulet/pkg/internal/rpc/grpcrpc"
 )
 
 // message is a grpcrpc.Frames.
@@ -19,7 +20,25 @@ type message struct{ *bytes.Reader }
 
 func (m message) Remaining() int { return m.Len() }
 
-func (p *bufferPool) buffer(_ uint32, length int) *[]byte { return p.Get(length) }
+func (m message) Peek(n int, pieces [][]byte) ([][]byte, error) {
+	b := make([]byte, n)
+	_, err := m.ReadAt(b, m.Size()-int64(m.Len()))
+	return append(pieces, b[:n/3], b[n/3:]), err
+}
+
+func (m message) Discard(n int) (int, error) {
+	_, err := m.Seek(int64(n), io.SeekCurrent)
+	return n, err
+}
+
+// readers read batches into buffers of a pool, and into memory of their own.
+func readers(b []byte) []frameReader {
+	var pool grpcrpc.Buffers
+	return []frameReader{
+		{src: message{bytes.NewReader(b)}, buffer: func(_ uint32, length int) *[]byte { return pool.Get(length) }},
+		{src: message{bytes.NewReader(b)}, buffer: func(uint32, int) *[]byte { return nil }},
+	}
+}
 
 // write writes a frame again.
 func write(f *frame) []byte {
@@ -69,28 +88,30 @@ func TestFrames(t *testing.T) {
 		}
 		all = append(all, want...)
 	}
-	src, pool := message{bytes.NewReader(all)}, &bufferPool{}
-	for _, s := range samples {
-		got, err := readFrame(src, pool.buffer)
-		if err != nil {
-			t.Fatalf("kind %d: %v", s.frame.kind, err)
+	for _, r := range readers(all) {
+		for _, s := range samples {
+			got, err := r.next()
+			if err != nil {
+				t.Fatalf("kind %d: %v", s.frame.kind, err)
+			}
+			s.frame.bytes = got.bytes
+			if d := cmp.Diff(s.frame, got, cmp.AllowUnexported(frame{}, hello{}, Element{})); d != "" {
+				t.Errorf("kind %d:\n%s", s.frame.kind, d)
+			}
 		}
-		s.frame.bytes = got.bytes
-		if d := cmp.Diff(s.frame, got, cmp.AllowUnexported(frame{}, hello{}, Element{})); d != "" {
-			t.Errorf("kind %d:\n%s", s.frame.kind, d)
+		if n := r.src.Remaining(); n != 0 {
+			t.Errorf("%d bytes are left", n)
 		}
-	}
-	if src.Len() != 0 {
-		t.Errorf("%d bytes are left", src.Len())
 	}
 	for n := range all {
-		src := message{bytes.NewReader(all[:n])}
-		for src.Len() > 0 {
-			if _, err := readFrame(src, pool.buffer); err != nil {
-				if !errors.Is(err, errFrame) {
-					t.Errorf("cut at %d: %v", n, err)
+		for _, r := range readers(all[:n]) {
+			for r.src.Remaining() > 0 {
+				if _, err := r.next(); err != nil {
+					if !errors.Is(err, errFrame) {
+						t.Errorf("cut at %d: %v", n, err)
+					}
+					break
 				}
-				break
 			}
 		}
 	}
@@ -103,18 +124,25 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Add([]byte("\x06\x01\x00\x00\x00\xff\xff\xff\x03x"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		src, pool := message{bytes.NewReader(b)}, &bufferPool{}
-		for src.Len() > 0 {
-			x, err := readFrame(src, pool.buffer)
+		own := readers(b)[1]
+		for r := readers(b)[0]; r.src.Remaining() > 0; {
+			x, err := r.next()
 			if err != nil {
 				if !errors.Is(err, errFrame) {
 					t.Fatal(err)
 				}
 				return
 			}
-			again, err := readFrame(message{bytes.NewReader(write(&x))}, pool.buffer)
+			again, err := readers(write(&x))[0].next()
 			if err != nil {
 				t.Fatalf("%+v: %v", x, err)
+			}
+			same, err := own.next()
+			if err != nil {
+				t.Fatalf("%+v: %v", x, err)
+			}
+			if d := cmp.Diff(x, same, cmp.AllowUnexported(frame{}, hello{}, Element{})); d != "" {
+				t.Fatal(d)
 			}
 			x.bytes, again.bytes = 0, 0 // numbers have more than one way to be written
 			if d := cmp.Diff(x, again, cmp.AllowUnexported(frame{}, hello{}, Element{})); d != "" {
@@ -122,28 +150,6 @@ func FuzzFrame(f *testing.F) {
 			}
 		}
 	})
-}
-
-// TestPool says that a buffer which has grown does not make others large, and that a frame of a full batch has a class of its own.
-func TestPool(t *testing.T) {
-	var p bufferPool
-	for _, n := range []int{0, 1, 2 << 10, 32<<10 + headerBytes, 100 << 10, 1 << 20, 5 << 20} {
-		b := p.Get(n)
-		if len(*b) != n {
-			t.Errorf("%d bytes, want %d", len(*b), n)
-		}
-		p.Put(b)
-	}
-	for _, n := range []int{100, 1 << 23} {
-		b := make([]byte, n)
-		p.Put(&b) // no class of its own
-	}
-	if c := cap(*p.Get(32<<10 + headerBytes)); c != 40<<10 {
-		t.Errorf("a full batch takes %d bytes", c)
-	}
-	if s := fmt.Sprint(cap(*p.Get(1 << 20))); s != fmt.Sprint(1<<20) {
-		t.Errorf("capacity %s", s)
-	}
 }
 
 // TestOpenAfterTheBreak says that a link which has broken opens no channel: its receiver may still have more of a message.

@@ -9,6 +9,9 @@ import (
 	"github.com/rivulet-io/rivulet/pkg/internal/invariant"
 )
 
+// leastActive is how long a task must have been busy for its throughput to mean anything.
+const leastActive = 50 * time.Millisecond
+
 // Gate is the consumer's end of all input channels of one task. Next and the other methods are used on the task's goroutine only.
 type Gate struct {
 	network  *Network
@@ -26,8 +29,7 @@ type Gate struct {
 
 	// debloating
 	minLimit, maxLimit int64
-	bytes              int64 // consumed since measured
-	measured           time.Time
+	bytes              int64        // consumed since the last measurement
 	throughput         atomic.Int64 // bytes per second of activity
 	closed             bool
 }
@@ -82,8 +84,8 @@ func (n *Network) OpenGate(channels []GateChannel, limit int, host GateHost) (*G
 		c.gate, c.index = g, i
 		has := c.n > 0
 		c.mu.Unlock()
-		if has {
-			g.ready(i)
+		if has && g.ready(i) {
+			host.Wake()
 		}
 	}
 	return g, nil
@@ -95,18 +97,17 @@ func (g *Gate) Channels() int { return len(g.channels) }
 // Input returns the index of the edge that channel i belongs to.
 func (g *Gate) Input(i int) int { return g.inputs[i] }
 
-// ready is called by producers when a channel has something again.
-func (g *Gate) ready(i int) {
+// ready puts a channel that has something in the queue. True means that it was not there: whoever is not the consumer wakes the host.
+func (g *Gate) ready(i int) bool {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.queued[i] || g.blocked[i] {
-		g.mu.Unlock()
-		return
+		return false
 	}
 	g.queued[i] = true
 	g.queue = append(g.queue, i)
 	g.count.Store(int32(len(g.queue)))
-	g.mu.Unlock()
-	g.host.Wake()
+	return true
 }
 
 // Available reports whether Next would return something.
@@ -135,7 +136,7 @@ func (g *Gate) Next() (e Element, from int, ok bool) {
 			continue
 		}
 		if more {
-			g.requeue(i)
+			g.ready(i) // it is the consumer that does it
 		}
 		g.bytes += int64(e.Size)
 		if e.encoded != nil {
@@ -168,17 +169,6 @@ func (g *Gate) decode(e *Element, i int) (err error) {
 	return err
 }
 
-// requeue puts a channel back that still has something, without waking anybody: it is the consumer that does it.
-func (g *Gate) requeue(i int) {
-	g.mu.Lock()
-	if !g.queued[i] && !g.blocked[i] {
-		g.queued[i] = true
-		g.queue = append(g.queue, i)
-		g.count.Store(int32(len(g.queue)))
-	}
-	g.mu.Unlock()
-}
-
 // Block makes Next skip channel i until Unblock.
 func (g *Gate) Block(i int) {
 	g.mu.Lock()
@@ -196,25 +186,21 @@ func (g *Gate) Unblock() {
 		has := c.n > 0
 		c.mu.Unlock()
 		if has {
-			g.requeue(i)
+			g.ready(i)
 		}
 	}
 }
 
-// Debloat sets the channels' limits to about a second of what the task consumed since the last call, so that a barrier is never long behind;
-// it is called about each second, with the time the task was not idle.
-func (g *Gate) Debloat(now time.Time, active time.Duration) {
-	if g.measured.IsZero() || len(g.channels) == 0 {
-		g.measured, g.bytes = now, 0
+// Debloat sets the channels' limits to about a second of what the task consumed since the last call (or since it was opened), so that a barrier is never long behind;
+// active is the time since then in which the task was not idle. It is called soon at first, so that no fast task has small channels for long, and then about each second.
+func (g *Gate) Debloat(active time.Duration) {
+	bytes := g.bytes
+	g.bytes = 0
+	if len(g.channels) == 0 || active < leastActive {
 		return
 	}
-	if active < 50*time.Millisecond {
-		g.measured, g.bytes = now, 0
-		return
-	}
-	perSecond := int64(float64(g.bytes) / active.Seconds())
+	perSecond := int64(float64(bytes) / active.Seconds())
 	g.throughput.Store(perSecond)
-	g.measured, g.bytes = now, 0
 	limit := min(max(perSecond/int64(len(g.channels)), g.minLimit), g.maxLimit)
 	for _, c := range g.channels {
 		old := c.limit.Load()

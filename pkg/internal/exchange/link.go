@@ -15,7 +15,7 @@ import (
 
 const (
 	// messageBytes is about how much goes into one message: small frames share the cost of one, and no channel waits long for its turn.
-	messageBytes = 64 << 10
+	messageBytes = 128 << 10
 	// connectTimeout is how long a TaskManager that cannot be reached is tried, every connectPause.
 	connectTimeout = 10 * time.Second
 	connectPause   = 200 * time.Millisecond
@@ -44,6 +44,7 @@ type link struct {
 	broken chan struct{}
 	cancel context.CancelFunc
 	parts  []*[]byte // the sender's
+	woken  []*Gate   // the receiver's: to be woken
 
 	mu struct {
 		sync.Mutex
@@ -414,34 +415,38 @@ func (l *link) collect() ([]*[]byte, error) {
 	return l.parts, nil
 }
 
-// receive hands out what comes, until the stream ends.
+// receive hands out what comes, until the stream ends. Consumers are woken when all of a message is there for them.
 func (l *link) receive(s *grpcrpc.Stream) error {
-	buffer := l.buffer // made once
+	r := frameReader{buffer: l.buffer}
 	for {
 		m, err := s.Receive()
 		if err != nil {
 			return err
 		}
-		for m.Remaining() > 0 {
-			f, err := readFrame(m, buffer)
-			if err == nil {
+		for r.src = m; m.Remaining() > 0 && err == nil; {
+			var f frame
+			if f, err = r.next(); err == nil {
 				err = l.handle(&f)
 			}
-			if err != nil {
-				return fmt.Errorf("task manager %s at %s: %w", l.pair.there, l.address, err)
-			}
+		}
+		for i, g := range l.woken {
+			g.host.Wake()
+			l.woken[i] = nil
+		}
+		l.woken = l.woken[:0]
+		if err != nil {
+			return fmt.Errorf("task manager %s at %s: %w", l.pair.there, l.address, err)
 		}
 	}
 }
 
-// buffer returns where the bytes of a batch go: one that adopts them has them for ever.
+// buffer returns where the bytes of a batch go: nowhere yet, if its type adopts them, and has them for ever.
 func (l *link) buffer(channel uint32, length int) *[]byte {
 	l.mu.Lock()
 	c := l.mu.in[channel]
 	l.mu.Unlock()
 	if c != nil && c.adopt != nil {
-		b := make([]byte, length)
-		return &b
+		return nil
 	}
 	return l.network.pool.Get(length)
 }
@@ -481,8 +486,12 @@ func (l *link) handle(f *frame) error {
 		e = Element{Kind: KindBatch, encoded: f.batch}
 	}
 	e.Size = int(credit.Weight(f.bytes))
-	if err := c.receive(e); err != nil {
+	g, err := c.receive(e)
+	if err != nil {
 		return fmt.Errorf("%s: %w", c.id, err)
+	}
+	if g != nil {
+		l.woken = append(l.woken, g)
 	}
 	return nil
 }

@@ -250,11 +250,10 @@ func TestRemoteDebloat(t *testing.T) {
 		if q := g.Load().Bytes; q != 5*8000 { // 32 KB, and what was begun
 			t.Errorf("%d bytes are queued at first", q)
 		}
-		g.Debloat(time.Now(), time.Second)
 		for range 100 {
 			ge.next(g, func() {})
 		}
-		g.Debloat(time.Now(), time.Second) // 800 KB in a second
+		g.Debloat(time.Second) // 800 KB in a second
 		synctest.Wait()
 		if l := g.Load(); l.Bytes < l.Limit || l.Bytes > l.Limit+8000 || l.Limit != 800_000 {
 			t.Errorf("%d bytes are queued of %d", l.Bytes, l.Limit)
@@ -584,7 +583,7 @@ func TestRogues(t *testing.T) {
 				for _, text := range []string{x.hello, x.then} {
 					if text != "" {
 						b := []byte(text)
-						if err := s.Send([]*[]byte{&b}, noPool{}); err != nil {
+						if err := s.Send([]*[]byte{&b}, new(grpcrpc.Buffers)); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -609,11 +608,6 @@ func greet(version byte, from, to string) string {
 	s := string(version) + string(rune(len(from))) + from + "\x01x" + string(rune(len(to))) + to
 	return "\x01\x00\x00\x00\x00" + string(rune(len(s))) + "\x00\x00\x00" + s
 }
-
-type noPool struct{}
-
-func (noPool) Get(n int) *[]byte { b := make([]byte, n); return &b }
-func (noPool) Put(*[]byte)       {}
 
 // TestLinksModel has random tasks in three processes exchange numbers over random channels, with random blocking and ends, while links are cut. A channel brings its
 // numbers in order and all of them, or both its tasks fail.

@@ -46,7 +46,7 @@ type Place struct {
 // Network connects the subtasks that run in one process with each other, and with those of other processes. It is safe for concurrent use.
 type Network struct {
 	fabric Fabric
-	pool   bufferPool
+	pool   grpcrpc.Buffers
 	// all counts the goroutines of links.
 	all sync.WaitGroup
 
@@ -194,7 +194,8 @@ func (n *Network) hearHello(s *grpcrpc.Stream) (hello, error) {
 	if err != nil {
 		return hello{}, err
 	}
-	f, err := readFrame(m, func(_ uint32, length int) *[]byte { return n.pool.Get(length) })
+	r := frameReader{src: m, buffer: func(_ uint32, length int) *[]byte { return n.pool.Get(length) }}
+	f, err := r.next()
 	switch {
 	case err != nil:
 		return hello{}, err

@@ -16,6 +16,8 @@ const (
 	batchRecords = 1000
 	// defaultChannelBytes holds a few full batches.
 	defaultChannelBytes = 128 << 10
+	// firstDebloat is how long after its begin a task looks how fast it is; it looks again later and later, up to a second.
+	firstDebloat = 100 * time.Millisecond
 )
 
 // connect opens the channels of the edges that begin or end at this task.

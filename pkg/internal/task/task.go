@@ -51,15 +51,17 @@ type chainTask struct {
 	barrier *align.Barriers
 	valve   *align.Valve
 
-	now         event.Time
-	clock       time.Time
-	callTimer   *time.Timer
-	flushTimer  *time.Timer
-	flushArmed  bool
-	flushDue    atomic.Bool
-	nextCall    event.Time // the earliest callAt, 0 for none
-	nextLook    event.Time // when callTimer rings: at nextCall, or earlier when that is far away
-	lastDebloat time.Time
+	now        event.Time
+	clock      time.Time
+	callTimer  *time.Timer
+	flushTimer *time.Timer
+	flushArmed bool
+	flushDue   atomic.Bool
+	nextCall   event.Time // the earliest callAt, 0 for none
+	nextLook   event.Time // when callTimer rings: at nextCall, or earlier when that is far away
+	// lastDebloat is when channels were debloated, and debloatAfter how much later they are again; 0 before the first time.
+	lastDebloat  time.Time
+	debloatAfter time.Duration
 	// awoken says that a wait in the middle of something took the token: who waits next looks at everything first.
 	awoken bool
 
@@ -470,14 +472,15 @@ func (t *chainTask) publish() {
 	for _, o := range t.ops {
 		o.publish()
 	}
-	if t.gate != nil && t.clock.Sub(t.lastDebloat) >= time.Second {
+	if since := t.clock.Sub(t.lastDebloat); t.gate != nil && since >= t.debloatAfter {
 		idle := t.stats.idle.total()
-		active := t.clock.Sub(t.lastDebloat) - (idle - t.stats.idleAtDebloat)
-		t.stats.idleAtDebloat = idle
-		if !t.lastDebloat.IsZero() {
-			t.gate.Debloat(t.clock, active)
+		if t.debloatAfter == 0 {
+			t.debloatAfter = firstDebloat
+		} else {
+			t.gate.Debloat(since - (idle - t.stats.idleAtDebloat))
+			t.debloatAfter = min(2*t.debloatAfter, time.Second)
 		}
-		t.lastDebloat = t.clock
+		t.stats.idleAtDebloat, t.lastDebloat = idle, t.clock
 	}
 }
 

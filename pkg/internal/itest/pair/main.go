@@ -377,8 +377,8 @@ func consumer(ctx context.Context, a args) (result, error) {
 			m.count(x.Size)
 			typ.Release(x.Batch)
 			if now := time.Now(); now.Sub(looked) >= time.Second {
+				g.Debloat(now.Sub(looked))
 				looked = now
-				g.Debloat(now, time.Second)
 			}
 		}
 	}

@@ -24,14 +24,6 @@ const (
 	keepaliveTimeout = 5 * time.Second
 )
 
-// Pool lends buffers. It is safe for concurrent use.
-type Pool interface {
-	// Get returns a buffer of a length, whose content is undefined.
-	Get(length int) *[]byte
-	// Put takes one back.
-	Put(b *[]byte)
-}
-
 // Stream is one end of an exchange between two processes. One goroutine may call Send while another calls Receive.
 type Stream struct {
 	grpc   stream
@@ -48,7 +40,7 @@ type stream interface {
 }
 
 // Send sends frames, in parts, as one message, and takes the parts over: they go back to the pool when they are written. It blocks while the connection is full.
-func (s *Stream) Send(parts []*[]byte, pool Pool) error {
+func (s *Stream) Send(parts []*[]byte, pool *Buffers) error {
 	s.out = outgoing{parts: parts, pool: pool}
 	return s.grpc.SendMsg(&s.out)
 }
@@ -57,6 +49,9 @@ func (s *Stream) Send(parts []*[]byte, pool Pool) error {
 type Frames interface {
 	Read(p []byte) (int, error)
 	ReadByte() (byte, error)
+	// Peek appends the next n bytes to pieces, as they lie; they are valid until they are read or discarded.
+	Peek(n int, pieces [][]byte) ([][]byte, error)
+	Discard(n int) (int, error)
 	// Remaining is how many bytes are left.
 	Remaining() int
 }
@@ -82,7 +77,7 @@ func (s *Stream) Close() error {
 // outgoing and incoming are the two messages of the codec.
 type outgoing struct {
 	parts []*[]byte
-	pool  Pool
+	pool  *Buffers
 }
 
 type incoming struct{ reader mem.Reader }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	pb "google.golang.org/protobuf/proto"
@@ -29,13 +30,15 @@ import (
 const (
 	// windowBytes is the fixed flow-control window: grpc's own estimates send pings and keep timers.
 	windowBytes = 1 << 20
-	// readBytes and writeBytes are the buffers that a connection uses: the former of a size that grpc's pool has. An idle connection holds neither, but the former
-	// under TLS.
-	readBytes  = 32 << 10
+	// readBytes and writeBytes are the buffers that a connection uses. An idle connection holds neither, but the former under TLS.
+	readBytes  = 64 << 10
 	writeBytes = 64 << 10
 	// maxMessageBytes bounds a message: acks and deployments carry list state and committables inline.
 	maxMessageBytes = 64 << 20
 )
+
+// landing lends what the frames of all connections land in: gRPC's own pool clears each buffer it lends.
+var landing Buffers
 
 // Server serves the services of one process.
 type Server struct {
@@ -49,6 +52,7 @@ func NewServer(jm rpcv1.JobManagerServiceServer, tm rpcv1.TaskManagerServiceServ
 		grpc.ReadBufferSize(readBytes), grpc.WriteBufferSize(writeBytes),
 		grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(maxMessageBytes),
 		grpc.UnaryInterceptor(classify),
+		experimental.BufferPool(&landing),
 		grpc.WaitForHandlers(true),
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
@@ -172,6 +176,7 @@ func dial(n Network, address string, more ...grpc.DialOption) (*Client, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithUnaryInterceptor(interceptor(n, address)),
+		experimental.WithBufferPool(&landing),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
