@@ -3,6 +3,7 @@ package s3_test
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"path"
 	"slices"
@@ -174,9 +175,10 @@ func TestJob(t *testing.T) {
 			t.Parallel()
 			p := newProxy(t)
 			broker := program.NewKafka(t, 3, "from", "out")
+			prefix := mode + "-" + rand.Text() // another run of the test leaves checkpoints there, too
 			count := program.NewCount(broker, 6)
 			run := func(parallelism int, more ...string) *deployment {
-				return start(t, mode == "cluster", p, broker, mode, parallelism, more...)
+				return start(t, mode == "cluster", p, broker, prefix, parallelism, more...)
 			}
 			d := run(2)
 			for i := range 2 {
@@ -184,12 +186,12 @@ func TestJob(t *testing.T) {
 				d.crash(i)
 			}
 			count.Part()
-			d.main.Find("it has restored", `msg=restoring .* path=(s3://bucket/`+mode+`/jobs/\S+)`)
+			d.main.Find("it has restored", `msg=restoring .* path=(s3://bucket/`+prefix+`/jobs/\S+)`)
 			aside := d.savepoint(false)
 			count.Part()
 			d.kill()
 
-			own := retained(t, mode)
+			own := retained(t, prefix)
 			if len(own) == 0 || !slices.ContainsFunc(own, incremental) {
 				t.Errorf("of %d retained checkpoints none is incremental", len(own))
 			}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,7 @@ type proxy struct {
 	// steady says that no other faults are wanted.
 	steady bool
 	faults map[string]int
+	due    []string              // faults that wait for a request that they fit
 	held   map[int]chan struct{} // closed when so many requests have come
 }
 
@@ -49,7 +51,7 @@ func (p *proxy) seen() map[string]int {
 	return maps.Clone(p.faults)
 }
 
-// The faults. Each comes once in every round requests.
+// The faults. Each comes due once in every round requests, and befalls the next request that it fits.
 const (
 	throttled  = "throttled"   // 503 SlowDown, not carried out
 	failed     = "failed"      // 500, though it was carried out
@@ -59,7 +61,7 @@ const (
 	round      = 26
 )
 
-var schedule = map[int]string{3: throttled, 7: failed, 11: cutRequest, 15: cutAnswer, 16: cutAnswer, 20: slow, 24: throttled}
+var schedule = map[int]string{3: throttled, 7: failed, 11: cutRequest, 15: cutAnswer, 20: slow, 24: throttled}
 
 // fault says what is to become of a request, and of a slow one when it is to be answered.
 func (p *proxy) fault(r *http.Request, size int) (kind string, later <-chan struct{}, status int, code, message string) {
@@ -76,11 +78,21 @@ func (p *proxy) fault(r *http.Request, size int) (kind string, later <-chan stru
 			return "refused", nil, status, code, message
 		}
 	}
-	kind = schedule[p.n%round]
-	switch {
-	case p.steady, kind == cutRequest && size < 2, kind == cutAnswer && r.Method != http.MethodGet:
+	if p.steady {
 		return "", nil, 0, "", ""
-	case kind == slow:
+	}
+	if k := schedule[p.n%round]; k != "" {
+		p.due = append(p.due, k)
+	}
+	i := slices.IndexFunc(p.due, func(k string) bool {
+		return (k != cutRequest || size >= 2) && (k != cutAnswer || r.Method == http.MethodGet)
+	})
+	if i < 0 {
+		return "", nil, 0, "", ""
+	}
+	kind = p.due[i]
+	p.due = slices.Delete(p.due, i, i+1)
+	if kind == slow {
 		c := p.held[p.n+2]
 		if c == nil {
 			c = make(chan struct{})
@@ -88,9 +100,7 @@ func (p *proxy) fault(r *http.Request, size int) (kind string, later <-chan stru
 		}
 		later = c
 	}
-	if kind != "" {
-		p.faults[kind]++
-	}
+	p.faults[kind]++
 	return kind, later, 0, "", ""
 }
 
