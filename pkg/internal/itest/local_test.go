@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,4 +205,109 @@ func (r *localRig) places() map[string]string {
 		}
 	}
 	return out
+}
+
+// TestLocalCopiesLost is E12 and E13: the copies of TaskManagers are damaged, cut short or deleted while tasks run, or one cannot be written any more. The tasks go on; when they
+// fail they are restored from the checkpoint's own files where there is no good copy, each of those is told of once, and the output is exact. The copies come back.
+func TestLocalCopiesLost(t *testing.T) {
+	for name, lose := range map[string]func(mem *fs.Mem, n int, f string) error{
+		"flipped": func(mem *fs.Mem, n int, f string) error {
+			return mem.Corrupt(f, func(b []byte) []byte {
+				b[16+n*7919%(len(b)-16)] ^= 4 // not in the head's reserved bytes
+				return b
+			})
+		},
+		"cut": func(mem *fs.Mem, n int, f string) error {
+			return mem.Corrupt(f, func(b []byte) []byte { return b[:n*7919%len(b)] })
+		},
+		"deleted": func(mem *fs.Mem, _ int, f string) error { return mem.Remove(f) },
+		"directories deleted": func(mem *fs.Mem, _ int, _ string) error {
+			return errors.Join(mem.RemoveAll("/a"), mem.RemoveAll("/b"))
+		},
+		"others": func(mem *fs.Mem, _ int, f string) error {
+			return mem.Corrupt(f, func([]byte) []byte { return []byte("something else") })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newLocalRig(t)
+				mems := []*fs.Mem{fs.NewMem(), fs.NewMem()}
+				first := r.tm("tm-1", mems[0], 1)
+				r.tm("tm-2", mems[1], 1)
+				r.id = r.submit(r.p)
+				r.restarted(0)
+				for round := range 3 {
+					r.more(3 + int64(round))
+					r.since()
+					lost := 0
+					for _, mem := range mems {
+						r.good(mem)
+						for _, f := range r.copiesOf(mem) {
+							lost++
+							if err := lose(mem, lost+round, f); err != nil {
+								t.Fatal(err)
+							}
+						}
+					}
+					first.tm.Fail(errors.New("injected"))
+					r.restarted(2*round + 1)
+					n, said := r.since()
+					if n == 0 || len(said) == 0 || len(said) > lost {
+						t.Errorf("%d copies lost: %d reads of the checkpoint's files, said %d times: %v", lost, n, len(said), said)
+					}
+					for i, line := range said {
+						if !strings.Contains(line, "the checkpoint itself is read") || strings.Count(strings.Join(said, ""), line[strings.Index(line, " path="):]) != 1 {
+							t.Errorf("line %d of %d: %s", i, len(said), line)
+						}
+					}
+					r.more(2)
+					first.tm.Fail(errors.New("injected again"))
+					r.restarted(2*round + 2)
+					if n, said := r.since(); n > 0 || len(said) > 0 {
+						t.Errorf("the copies are back, and were not used: %d reads, %v", n, said)
+					}
+				}
+				r.finish(r.id, r.w, r.j)
+			})
+		})
+	}
+}
+
+// TestLocalDiskFull says that a disk that is full takes the copies, and no checkpoint; and that it is said once.
+func TestLocalDiskFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newLocalRig(t)
+		full := &fault.FS{FS: fs.NewMem(), Hook: func(op fault.Op, _ string) error {
+			if op == fault.Write {
+				return syscall.ENOSPC
+			}
+			return nil
+		}}
+		two := fs.NewMem()
+		first := r.tm("tm-1", full, 1)
+		r.tm("tm-2", two, 1)
+		r.id = r.submit(r.p)
+		r.restarted(0)
+		r.more(10)
+		if c := r.copiesOf(full.FS.(*fs.Mem)); len(c) > 0 {
+			t.Errorf("parts of copies are left: %v", c)
+		}
+		r.good(two)
+		if _, said := r.since(); len(said) != 1 || !strings.Contains(said[0], "no local copy of state can be written") {
+			t.Errorf("said %v", said)
+		}
+		if err := r.jm.Checkpoints(r.id, func(s *checkpoint.Stats) {
+			if s.Failed > 0 {
+				t.Errorf("%d checkpoints failed", s.Failed)
+			}
+		}); err != nil {
+			t.Error(err)
+		}
+		first.tm.Fail(errors.New("injected"))
+		r.restarted(1)
+		if n, _ := r.since(); n == 0 {
+			t.Error("nothing was read of the checkpoint's files")
+		}
+		r.finish(r.id, r.w, r.j)
+	})
 }

@@ -96,6 +96,11 @@ func metamorphic(t *testing.T, seed uint64) {
 	for phase := 0; ; phase++ {
 		last := phase >= phases
 		settings, text := randomSettings(r)
+		local := rand.New(rand.NewPCG(seed, uint64(phase)+200)) // a series of its own: the others are what they were before
+		if local.IntN(2) == 0 {
+			settings = append(settings, config.Setting{Key: "execution.state-recovery.from-local", Value: "true"})
+			text += " from-local"
+		}
 		c := &chaos{r: rand.New(rand.NewPCG(seed, uint64(phase)+100)), every: 50 + r.IntN(1000), budget: r.IntN(4)}
 		cfg := cluster.MiniConfig{
 			Memory: mem, Settings: settings, Fabric: fabrics[r.IntN(len(fabrics))], TaskManagers: 1 + r.IntN(3), MemoryLimit: int64(1+r.IntN(32)) << 20, Logger: logs(t),
@@ -200,6 +205,13 @@ func metamorphic(t *testing.T, seed uint64) {
 			t.Fatalf("it did not finish: %v", err)
 		}
 		mem = mem.CrashClone([]int{0, 50, 100}[r.IntN(3)])
+		if local.IntN(3) == 0 {
+			n, err := mem.Damage("/localState/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d copies of state are damaged", n)
+		}
 		w.revive()
 	}
 	if len(w.bad) > 0 {
