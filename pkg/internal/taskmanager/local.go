@@ -29,8 +29,12 @@ import (
 //	<dir>/<job id>/<path>      a copy; path is that of the metadata, with "_" for "/"
 //	<dir>/<job id>/<random>.tmp one that is being written
 //
-// A copy is named by checkpoints: by that for which it was written, and by those that a task has acknowledged with it. When a checkpoint is complete, all those that no
-// checkpoint from that one on names are deleted; so there are the copies of the newest checkpoint, and of those under way.
+// A copy is named by checkpoints: by that for which it was written, and by those that a task has acknowledged with it. There are the copies of the two newest complete
+// checkpoints, and of those under way. The older one's, because of this:
+//
+//  1. Checkpoint 2 is complete. A task takes its snapshot for checkpoint 3 before it hears of that: it builds on checkpoint 1.
+//  2. This process hears that 2 is complete, before the task has acknowledged 3. A file that 1 has and 2 has not would go.
+//  3. Checkpoint 3 is complete, and names that file.
 
 // LocalConfig is where a TaskManager keeps copies of state, and whether, for jobs that do not say it themselves.
 type LocalConfig struct {
@@ -224,8 +228,9 @@ func (c *copies) notify(id base.JobID, checkpoint int64, complete bool) {
 	}
 	old := map[string]bool{}
 	if complete {
+		before := j.newest
 		j.newest = max(j.newest, checkpoint)
-		maps.DeleteFunc(j.named, func(n int64, _ map[string]bool) bool { return n < checkpoint })
+		maps.DeleteFunc(j.named, func(n int64, _ map[string]bool) bool { return n < checkpoint && n != before })
 	} else {
 		old = j.named[checkpoint]
 		delete(j.named, checkpoint)
@@ -296,9 +301,17 @@ func (c *copies) learn(jobs []*rpcv1.LocalStateJob, but map[base.JobID]bool) {
 		id := base.JobID(s.GetJobId())
 		c.mu.Lock()
 		j := c.jobs[id]
-		subsumed := j != nil && j.newest != 0 && j.newest < s.GetCheckpointId()
-		if j != nil && j.newest == 0 {
-			j.newest = s.GetCheckpointId()
+		subsumed := false
+		if j != nil {
+			// One that completed while its tasks were failing is told to nobody here.
+			last := j.newest
+			for n := range j.named {
+				last = max(last, n)
+			}
+			subsumed = last != 0 && last < s.GetCheckpointId()
+			if last == 0 {
+				j.newest = s.GetCheckpointId()
+			}
 		}
 		c.mu.Unlock()
 		if s.GetEnded() || subsumed {
