@@ -34,6 +34,8 @@ type begin struct {
 	cluster.Job
 	settings     []config.Setting
 	taskManagers int
+	// taskManager, if it is set, has the arguments of each TaskManager that is a process, from 0.
+	taskManager func(i int) []string
 }
 
 // running is a cluster that runs a job, as tests see it.

@@ -43,6 +43,9 @@ func inProcess(env *stream.Env) error {
 	if err != nil {
 		return err
 	}
+	if *kindFlag == regionsKind {
+		return regions(env, far)
+	}
 	var c *chaos
 	if *everyFlag > 0 {
 		c = &chaos{r: random(1), every: *everyFlag, only: *onlyFlag, budget: 1 << 30, take: far.take}
@@ -267,8 +270,12 @@ func deployCluster(t *testing.T, h *home, b begin) *deployed {
 	}
 	d := &deployed{t: t, args: args, dir: t.TempDir(), address: "127.0.0.1:0"}
 	d.launch()
-	for range cmp.Or(b.taskManagers, 2) {
-		d.startTaskManager()
+	for i := range cmp.Or(b.taskManagers, 2) {
+		var args []string
+		if b.taskManager != nil {
+			args = b.taskManager(i)
+		}
+		d.startTaskManager(args...)
 	}
 	d.connect()
 	return d
