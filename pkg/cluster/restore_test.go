@@ -188,33 +188,45 @@ func TestSavepointIntoAnotherJob(t *testing.T) {
 
 // A mini whose TaskManagers do not see its disk calls its directory by another name. A job that ended is not run again because of it.
 func TestSavepointByAnotherName(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		mem := cluster.NewMemory()
-		p, _ := gated()
-		m, stop := start(t, cluster.MiniConfig{Jobs: job(p), Memory: mem, Settings: everySecond})
-		wait(t, "first numbers", func() bool { return p.out.len() == 100 })
-		id := m.Jobs()[0]
-		req, err := m.JobManager().Stop(id, "", "", false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var r jobmanager.Request
-		wait(t, "savepoint", func() bool { r, err = m.JobManager().Request(id, req); return err == nil && r.Done })
-		if err := stop(); err != nil || r.Err != nil {
-			t.Fatal(err, r.Err)
-		}
-		q, open := next(p)
-		open.Store(true)
-		other := cluster.MiniConfig{Jobs: []cluster.Job{{Name: "other", Program: q, FromSavepoint: r.Path}}, Memory: mem, Settings: everySecond, Logger: logger(t)}
-		if err := run(t, other); err != nil {
-			t.Fatal(err)
-		}
-		q.check(t, 4)
-		other.Fabric = cluster.Separate
-		if err := run(t, other); !errors.Is(err, cluster.ErrEnded) {
-			t.Errorf("a FINISHED job, started from the same savepoint: got %v, want ErrEnded", err)
-		}
-	})
+	for _, fabrics := range [][3]cluster.Fabric{
+		{cluster.Direct, cluster.Direct, cluster.Separate}, {cluster.Direct, cluster.Separate, cluster.Direct},
+		{cluster.Separate, cluster.Direct, cluster.Separate}, {cluster.Separate, cluster.Separate, cluster.Direct},
+	} {
+		t.Run(fmt.Sprint(fabrics), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { savepointByAnotherName(t, fabrics) })
+		})
+	}
+}
+
+// savepointByAnotherName stops a job with a savepoint, starts another from it, and once more when that is FINISHED, each time on one of three fabrics.
+func savepointByAnotherName(t *testing.T, fabrics [3]cluster.Fabric) {
+	mem := cluster.NewMemory()
+	p, _ := gated()
+	m, stop := start(t, cluster.MiniConfig{Jobs: job(p), Memory: mem, Settings: everySecond, Fabric: fabrics[0]})
+	wait(t, "first numbers", func() bool { return p.out.len() == 100 })
+	id := m.Jobs()[0]
+	req, err := m.JobManager().Stop(id, "", "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r jobmanager.Request
+	wait(t, "savepoint", func() bool { r, err = m.JobManager().Request(id, req); return err == nil && r.Done })
+	if err := stop(); err != nil || r.Err != nil {
+		t.Fatal(err, r.Err)
+	}
+	q, open := next(p)
+	open.Store(true)
+	other := cluster.MiniConfig{
+		Jobs: []cluster.Job{{Name: "other", Program: q, FromSavepoint: r.Path}}, Memory: mem, Settings: everySecond, Logger: logger(t), Fabric: fabrics[1],
+	}
+	if err := run(t, other); err != nil {
+		t.Fatal(err)
+	}
+	q.check(t, 4)
+	other.Fabric = fabrics[2]
+	if err := run(t, other); !errors.Is(err, cluster.ErrEnded) {
+		t.Errorf("a FINISHED job, started from the same savepoint %s: got %v, want ErrEnded", r.Path, err)
+	}
 }
 
 // damaged runs a job until it has several checkpoints, damages the newest, and returns what the next run says.

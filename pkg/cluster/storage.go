@@ -129,10 +129,15 @@ func lockLocal(cfg taskmanager.LocalConfig) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// own names what lies in the directory so that TaskManagers reach it.
+// own names what lies in the directory as this process does, so that TaskManagers reach it: the directory has another name where they do not see it.
 func (p *place) own(path string) string {
-	if rest, ok := strings.CutPrefix(jobmanager.URI(path), p.dir+"/"); ok && p.dir != "" {
-		return strings.TrimSuffix(p.root, "/") + "/" + rest
+	if p.dir == "" {
+		return path
+	}
+	for _, name := range []string{p.dir, storage.LeaderScheme + "://"} {
+		if rest, ok := strings.CutPrefix(jobmanager.URI(path), name+"/"); ok {
+			return strings.TrimSuffix(p.root, "/") + "/" + rest
+		}
 	}
 	return path
 }
