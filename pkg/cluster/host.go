@@ -264,8 +264,8 @@ func (h *Host) run(ctx context.Context, own []*taskmanager.TaskManager) error {
 
 // led runs the jobs each time that this JobManager begins to lead; ctx ends with that.
 func (h *Host) led(ctx context.Context) error {
-	result := h.runJobs(ctx)
-	if ctx.Err() != nil && !h.jm.Closing() {
+	left, result := h.runJobs(ctx)
+	if (left || ctx.Err() != nil) && !h.jm.Closing() {
 		return nil // another goes on with them
 	}
 	select {
@@ -281,18 +281,18 @@ func logWarnings(c *config.Config, log *slog.Logger) {
 	}
 }
 
-// runJobs submits the jobs and waits for their ends.
-func (h *Host) runJobs(ctx context.Context) error {
+// runJobs submits the jobs and waits for their ends. left says that one of them was left to another leader, which a refused record tells before the end of ctx does.
+func (h *Host) runJobs(ctx context.Context) (left bool, err error) {
 	var errs []error
 	if len(h.cfg.Jobs) == 0 {
-		return nil
+		return false, nil
 	}
 	h.mu.Lock()
 	h.jobs = nil
 	h.mu.Unlock()
 	for _, j := range h.cfg.Jobs {
 		if h.place.shared && j.Fresh {
-			return fmt.Errorf("job %q: --fresh with high availability would drop its state whenever another JobManager takes over: cancel the job, or choose another high-availability.cluster-id", j.Name)
+			return false, fmt.Errorf("job %q: --fresh with high availability would drop its state whenever another JobManager takes over: cancel the job, or choose another high-availability.cluster-id", j.Name)
 		}
 		id, err := h.jm.Submit(ctx, jobmanager.Submission{
 			Name: j.Name, Program: j.Program, Config: h.cfg.Settings, Args: j.Args,
@@ -301,9 +301,12 @@ func (h *Host) runJobs(ctx context.Context) error {
 			},
 		})
 		if err != nil {
-			if h.place.shared && errors.Is(err, ErrEnded) { // under an earlier leader
+			switch {
+			case h.place.shared && errors.Is(err, ErrEnded): // under an earlier leader
 				h.log.Info("there is nothing left to do", slog.Any("err", err))
-			} else if ctx.Err() == nil && !(errors.Is(err, jobmanager.ErrSuspended) && h.jm.Closing()) { // told to end before it has begun is no error
+			case errors.Is(err, base.ErrFenced):
+				left = true
+			case ctx.Err() == nil && !(errors.Is(err, jobmanager.ErrSuspended) && h.jm.Closing()): // told to end before it has begun is no error
 				errs = append(errs, err)
 			}
 			continue
@@ -320,9 +323,11 @@ func (h *Host) runJobs(ctx context.Context) error {
 			errs = append(errs, err)
 		case res.State == execution.JobFailed:
 			errs = append(errs, fmt.Errorf("job %q FAILED: %w", h.name(id), res.Err))
+		case res.State == execution.JobSuspended:
+			left = true
 		}
 	}
-	return errors.Join(errs...)
+	return left, errors.Join(errs...)
 }
 
 func (h *Host) name(id base.JobID) string {

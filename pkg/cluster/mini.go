@@ -100,6 +100,11 @@ func NewMini(cfg MiniConfig) (*Mini, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newMini(cfg, settings, at)
+}
+
+// newMini is NewMini, at a place.
+func newMini(cfg MiniConfig, settings *config.Config, at *place) (*Mini, error) {
 	if cfg.Fabric == Separate {
 		at.root = storage.LeaderScheme + ":///" // its TaskManagers reach what the JobManager keeps as processes do
 	}
