@@ -189,8 +189,10 @@ func TestSavepointIntoAnotherJob(t *testing.T) {
 // A mini whose TaskManagers do not see its disk calls its directory by another name. A job that ended is not run again because of it.
 func TestSavepointByAnotherName(t *testing.T) {
 	for _, fabrics := range [][3]cluster.Fabric{
-		{cluster.Direct, cluster.Direct, cluster.Separate}, {cluster.Direct, cluster.Separate, cluster.Direct},
-		{cluster.Separate, cluster.Direct, cluster.Separate}, {cluster.Separate, cluster.Separate, cluster.Direct},
+		{cluster.Direct, cluster.Direct, cluster.Separate},
+		{cluster.Direct, cluster.Separate, cluster.Direct},
+		{cluster.Separate, cluster.Direct, cluster.Separate},
+		{cluster.Separate, cluster.Separate, cluster.Direct},
 	} {
 		t.Run(fmt.Sprint(fabrics), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { savepointByAnotherName(t, fabrics) })
