@@ -32,12 +32,12 @@ func put(r *rand.Rand, v *row.Vector) {
 		v.AppendNull()
 		return
 	}
-	n := func() int64 { return int64(r.Uint64() >> (1 + r.IntN(60))) }
+	n := func() int64 { return int64(r.Uint64()) >> r.IntN(60) }
 	switch t := v.Type; t.Class() {
 	case row.Bools:
 		v.Bools = append(v.Bools, r.IntN(2) == 0)
 	case row.Ints:
-		x := n() - n()
+		x := n()
 		switch t.Root {
 		case row.TinyInt:
 			x = int64(int8(x))
@@ -49,7 +49,7 @@ func put(r *rand.Rand, v *row.Vector) {
 		}
 		v.Ints = append(v.Ints, x)
 	case row.Times:
-		v.AppendTime(n()-n(), int32(r.IntN(2)*r.IntN(1_000_000)))
+		v.AppendTime(n(), int32(r.IntN(2)*r.IntN(1_000_000)))
 	case row.Floats:
 		x := []float64{0, math.Copysign(0, -1), math.NaN(), math.Inf(1), r.NormFloat64()}[r.IntN(5)]
 		if t.Root == row.Float {

@@ -66,7 +66,7 @@ func setup(f *File) (*env, error) {
 			return nil, fmt.Errorf("%s: setup: a function file cannot have a %T", f.Path, s)
 		}
 	}
-	for _, line := range strings.Split(f.Sections["input"], "\n") {
+	for line := range strings.SplitSeq(f.Sections["input"], "\n") {
 		if _, text, ok := strings.Cut(line, " +I "); ok {
 			if err := ReadRow(text, e.cols); err != nil {
 				return nil, fmt.Errorf("%s: input: %w", f.Path, err)

@@ -173,7 +173,7 @@ func pad(out *row.Vector, i, n int, with byte) {
 func toText(s *expr.Session, from, to *row.Type, legacy bool) caster {
 	var buf []byte
 	return func(out *row.Vector, i int, v *row.Vector, k int) error {
-		text := buf[:0]
+		var text []byte
 		switch {
 		case from.Root.IsText():
 			text = v.Text(k)
@@ -348,7 +348,10 @@ func toInt(from *row.Type, to row.Root) caster {
 			return nil
 		}
 	}
-	return func(out *row.Vector, i int, v *row.Vector, k int) error { out.Ints[i] = wrap(to, v.Ints[k]); return nil }
+	return func(out *row.Vector, i int, v *row.Vector, k int) error {
+		out.Ints[i] = wrap(to, v.Ints[k])
+		return nil
+	}
 }
 
 // javaInt converts as Java does: NaN is 0, what is too large the largest; to the small types by way of INT.

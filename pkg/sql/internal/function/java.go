@@ -32,8 +32,7 @@ func AppendFloat(dst []byte, x float64, single bool) []byte {
 		dst, x = append(dst, '-'), -x
 	}
 	digits, exp := floatDigits(x, single) // 0.digits * 10^exp
-	switch {
-	case x >= 1e-3 && x < 1e7:
+	if x >= 1e-3 && x < 1e7 {
 		switch {
 		case exp <= 0:
 			dst = append(dst, "0."...)

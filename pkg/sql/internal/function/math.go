@@ -297,7 +297,9 @@ func kernelRound(half bool) func(*expr.Compiler, *expr.Expr) (expr.Kernel, error
 	}
 }
 
-func pow10(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(min(n, 400))), nil) }
+func pow10(n int) *big.Int {
+	return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(min(n, 400))), nil)
+}
 
 // roundBig brings an unscaled number to a smaller scale.
 func roundBig(x *big.Int, scale, to int, half bool) (*big.Int, int) {
